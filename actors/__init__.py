@@ -1,0 +1,1 @@
+"""Prompts in, segments out: the vLLM engine, the rollout loop, weight reception."""

@@ -1,0 +1,56 @@
+"""`python -m actors --config RUN/config/resolved.json --index 0`."""
+
+import sys
+import time
+
+from async_r1.role import STOPPED, Role, Stopped
+
+
+def main() -> int:
+    role = Role.start("actors")
+    try:
+        _run(role)
+    except Stopped:
+        return STOPPED
+    return 0
+
+
+def _run(role: Role) -> None:
+    config = role.config
+    role.status("starting", "importing vLLM")
+    from transformers import AutoTokenizer
+
+    from actors.client import BufferClient
+    from actors.engine import SamplingEngine
+    from actors.loop import ActorLoop
+    from actors.scoring import Scorer
+    from actors.stats import ActorStats
+    from actors.stop_tokens import stop_token_ids
+    from actors.weights import WeightReceiver
+    from async_r1.tasks import load_task
+
+    role.status("starting", f"loading {config.model.path} into vLLM")
+    stops = stop_token_ids(config.model.path)
+    tokenizer = AutoTokenizer.from_pretrained(config.model.path)
+    engine = SamplingEngine(config, seed=config.seed + role.index, stop_token_ids=stops)
+    try:
+        weights = WeightReceiver(role.resolved.weights_address, role.name, role.index, engine)
+        client = BufferClient(
+            role.resolved.buffer_address, role.name, role.index, config.run.peer_timeout_s
+        )
+        role.status("starting", f"waiting for the buffer at {role.resolved.buffer_address}")
+        known_version = client.join(time.monotonic())
+        stats = ActorStats(role.metrics())
+        scorer = Scorer(config, load_task(config.task), tokenizer, stops)
+        role.status("running", "sampling")
+        ActorLoop(config, engine, client, weights, scorer, stats).run(known_version)
+        stats.version_loaded(engine, weights, client)
+        client.close()
+        weights.close()
+    finally:
+        engine.close()
+    role.status("done")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""vLLM engine arguments from the configuration."""
+
+import dataclasses
+from typing import Any
+
+from async_r1.config import Config
+from async_r1.errors import ConfigError
+from async_r1.schema import nearest
+
+OWNED = {
+    "model": "model.path",
+    "tokenizer": "model.path",
+    "dtype": "model.dtype",
+    "max_model_len": "model.max_length",
+    "seed": "seed",
+    "logprobs_mode": "always processed_logprobs: the distribution sampled from",
+    "weight_transfer_config": "weights.backend",
+    "skip_tokenizer_init": "always true: token ids in, token ids out",
+}
+
+
+def weight_backend(config: Config) -> str:
+    """The transfer backend: `weights.backend`, or by device when it is `auto`."""
+    if config.weights.backend != "auto":
+        return config.weights.backend
+    from vllm.platforms import current_platform
+
+    return "gloo" if current_platform.is_cpu() else "nccl"
+
+
+def engine_arguments(config: Config, seed: int) -> dict[str, Any]:
+    """Keyword arguments of vLLM's `EngineArgs`.
+
+    Raises:
+        ConfigError: `actors.engine` names an argument that vLLM does not have, or one that
+            another option owns.
+    """
+    from vllm.engine.arg_utils import EngineArgs
+
+    known = {field.name for field in dataclasses.fields(EngineArgs)}
+    for name in config.actors.engine:
+        if name in OWNED:
+            raise ConfigError(f"actors.engine.{name} is set by {OWNED[name]}")
+        if name not in known:
+            match = nearest(name, known)
+            hint = f"; did you mean actors.engine.{match}?" if match else ""
+            raise ConfigError(f"unknown option actors.engine.{name}{hint}")
+    arguments: dict[str, Any] = {
+        "max_num_seqs": config.actors.max_concurrent,
+        "disable_log_stats": True,
+        "enable_prefix_caching": config.mode == "async",
+        **config.actors.engine,
+        "model": config.model.path,
+        "dtype": config.model.dtype,
+        "max_model_len": config.model.max_length,
+        "seed": seed,
+        "logprobs_mode": "processed_logprobs",
+        "weight_transfer_config": {"backend": weight_backend(config)},
+        "skip_tokenizer_init": True,
+    }
+    if config.mode == "sync":
+        arguments["enable_prefix_caching"] = False
+    if config.actors.in_process:
+        # A step in flight across an update would be stamped with the wrong version.
+        arguments["async_scheduling"] = False
+    return arguments

@@ -1,0 +1,169 @@
+"""The actor's loop: leases in; step the engine; segments and scores out; weights between steps.
+
+    learner --weights--> engine --chunks--> segmenters --segments--> buffer
+    buffer --leases----> engine
+
+| waits for | unblocked by |
+|---|---|
+| leases | any event at the buffer that admits a group or makes a rollout eligible |
+| credit | the buffer's acknowledgements |
+| a full version, after a broken transfer | the learner's next publication |
+"""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import zmq
+
+from actors.client import BufferClient, Inbox
+from actors.engine import SamplingEngine, SamplingRequest, TokenChunk
+from actors.scoring import Scorer
+from actors.segmenter import Segmenter
+from actors.stats import ActorStats
+from actors.weights import WeightReceiver
+from async_r1.config import Config
+from async_r1.types import FinishReason, Lease, LeaseKind, SegmentStatus
+
+HEARTBEAT_S = 1.0
+IDLE_POLL_MS = 200
+
+
+@dataclass(slots=True)
+class _Rollout:
+    lease: Lease
+    segmenter: Segmenter
+    token_ids: list[int]  # of the whole rollout so far
+
+
+class ActorLoop:
+    """State of one actor; `run` returns when the buffer says stop."""
+
+    def __init__(
+        self,
+        config: Config,
+        engine: SamplingEngine,
+        client: BufferClient,
+        weights: WeightReceiver,
+        scorer: Scorer,
+        stats: ActorStats,
+    ) -> None:
+        self._config = config
+        self._engine = engine
+        self._client = client
+        self._weights = weights
+        self._scorer = scorer
+        self._stats = stats
+        self._rollouts: dict[int, _Rollout] = {}
+        self._outdated = False
+        self._stop = False
+
+    def run(self, known_version: int) -> None:
+        """Sample until told to stop; `known_version` is what the buffer said at the welcome."""
+        self._outdated = known_version > self._engine.policy_version
+        self._weights.join()
+        while not self._stop:
+            self.iterate()
+        for rollout_id in list(self._rollouts):
+            self._forget(rollout_id)
+
+    def iterate(self) -> None:
+        """One round: weights, messages, leases, one engine step."""
+        if self._weights.poll():
+            self._outdated = False
+            self._stats.version_loaded(self._engine, self._weights, self._client)
+        now = time.monotonic()
+        self._take(self._client.receive(now))
+        self._client.heartbeat(now, HEARTBEAT_S)
+        self._client.request_leases(self._config.actors.max_concurrent - len(self._rollouts))
+        if self._can_step:
+            started = time.monotonic()
+            chunks = self._engine.step()
+            self._stats.stepped(time.monotonic() - started, chunks)
+            for chunk in chunks:
+                self._advance(chunk)
+        else:
+            self._wait()
+
+    @property
+    def _can_step(self) -> bool:
+        return (
+            self._engine.num_in_flight > 0
+            and self._engine.usable
+            and not self._outdated
+            and not self._client.blocked
+        )
+
+    def _wait(self) -> None:
+        """Sleep until a socket has something; short enough for heartbeats and deadlines."""
+        poller = zmq.Poller()
+        poller.register(self._client.dealer.socket, zmq.POLLIN)
+        poller.register(self._weights.dealer.socket, zmq.POLLIN)
+        poller.poll(IDLE_POLL_MS)
+
+    def _take(self, inbox: Inbox) -> None:
+        for rollout_id, epoch in inbox.revoked:
+            rollout = self._rollouts.get(rollout_id)
+            if rollout is not None and rollout.lease.lease_epoch == epoch:
+                self._forget(rollout_id)
+        for lease in inbox.leases:
+            if lease.kind is LeaseKind.SCORE:
+                self._score(lease, lease.prefix_ids.tolist(), lease.finish_reason)
+            else:
+                self._begin(lease)
+        self._stop = inbox.stop
+
+    def _begin(self, lease: Lease) -> None:
+        evaluating = lease.kind is LeaseKind.EVAL
+        suffix = self._config.eval.prefix if evaluating else ""
+        prompt_ids = np.asarray(
+            self._scorer.prompt_token_ids(lease.prompt_id, suffix), dtype=np.int32
+        )
+        room = self._config.model.max_length - len(prompt_ids)
+        limit = min(lease.max_new_tokens, room)
+        left = limit - len(lease.prefix_ids)
+        if lease.token_budget:
+            left = min(left, lease.token_budget)
+        self._forget(lease.rollout_id)
+        self._rollouts[lease.rollout_id] = _Rollout(
+            lease,
+            Segmenter(lease, prompt_ids, self._config.actors.segment_tokens, limit),
+            lease.prefix_ids.tolist(),
+        )
+        self._engine.submit(
+            SamplingRequest(
+                key=lease.rollout_id,
+                token_ids=np.concatenate([prompt_ids, lease.prefix_ids]),
+                max_new_tokens=left,
+                temperature=lease.temperature,
+                seed=lease.seed if self._config.mode == "sync" else None,
+            )
+        )
+
+    def _advance(self, chunk: TokenChunk) -> None:
+        rollout = self._rollouts[chunk.key]
+        rollout.token_ids.extend(chunk.token_ids.tolist())
+        for segment in rollout.segmenter.add(chunk):
+            self._client.send_segment(segment)
+            if segment.status is SegmentStatus.FINISHED:
+                self._score(rollout.lease, rollout.token_ids, segment.finish_reason)
+            self._stats.suspended += segment.status is SegmentStatus.SUSPENDED
+        if chunk.finish_reason is not None:
+            del self._rollouts[chunk.key]
+
+    def _score(self, lease: Lease, token_ids: list[int], reason: FinishReason | None) -> None:
+        assert reason is not None
+        self._client.send_score(
+            self._scorer.score(
+                rollout_id=lease.rollout_id,
+                lease_epoch=lease.lease_epoch,
+                prompt_id=lease.prompt_id,
+                token_ids=np.asarray(token_ids, dtype=np.int32),
+                finish_reason=reason,
+                prefix=self._config.eval.prefix if lease.kind is LeaseKind.EVAL else "",
+            )
+        )
+
+    def _forget(self, rollout_id: int) -> None:
+        if self._rollouts.pop(rollout_id, None) is not None:
+            self._engine.abort(rollout_id)

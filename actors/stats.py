@@ -1,0 +1,56 @@
+"""What one actor reports: a row per version that it loaded, and one at the end."""
+
+import time
+
+from actors.client import BufferClient
+from actors.engine import SamplingEngine, TokenChunk
+from actors.weights import WeightReceiver
+from async_r1.metrics import MetricsWriter
+
+
+class ActorStats:
+    """Counts tokens and the time in which the engine did not step."""
+
+    def __init__(self, writer: MetricsWriter) -> None:
+        self._writer = writer
+        self._since = time.monotonic()
+        self._busy_s = 0.0
+        self._tokens = 0
+        self._num_rows = 0
+        self._num_steps = 0
+        self._in_flight = 0
+        self.total_tokens = 0
+        self.suspended = 0
+
+    def stepped(self, seconds: float, chunks: list[TokenChunk]) -> None:
+        """The engine took a step of this length."""
+        count = sum(len(chunk.token_ids) for chunk in chunks)
+        self._busy_s += seconds
+        self._tokens += count
+        self.total_tokens += count
+        self._num_steps += 1
+        self._in_flight += len(chunks)
+
+    def version_loaded(
+        self, engine: SamplingEngine, weights: WeightReceiver, client: BufferClient
+    ) -> None:
+        """Write the row of the time since the last version."""
+        now = time.monotonic()
+        elapsed = max(now - self._since, 1e-9)
+        self._num_rows += 1
+        self._writer.write(
+            {
+                "step": self._num_rows,
+                "policy_version": engine.policy_version,
+                "perf/tokens_per_s": self._tokens / elapsed,
+                "actor/idle_frac": max(0.0, 1.0 - self._busy_s / elapsed),
+                "actor/in_flight": engine.num_in_flight,
+                "actor/batch_size": self._in_flight / max(1, self._num_steps),
+                "tokens/sampled": self.total_tokens,
+                "time/update_s": weights.last_update_s,
+                "segments/sent": client.num_segments,
+                "leases/suspended": self.suspended,
+            }
+        )
+        self._since, self._busy_s, self._tokens = now, 0.0, 0
+        self._num_steps, self._in_flight = 0, 0

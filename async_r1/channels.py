@@ -1,0 +1,98 @@
+"""ZeroMQ sockets of the two shapes that the system uses; the only module that imports zmq.
+
+One ROUTER (a server) and many DEALERs (its peers). Both keep order per peer and drop nothing:
+queues have no limit here because credits and outstanding requests bound them above.
+"""
+
+import os
+
+import zmq
+
+from async_r1.errors import PeerError, WireError
+from async_r1.wire import Message, decode, encode
+
+
+class Dealer:
+    """A peer's socket, known to the server by its name and process."""
+
+    def __init__(self, address: str, name: str) -> None:
+        self._socket = zmq.Context.instance().socket(zmq.DEALER)
+        self._socket.identity = f"{name}/{os.getpid()}".encode()
+        self._socket.setsockopt(zmq.SNDHWM, 0)
+        self._socket.setsockopt(zmq.RCVHWM, 0)
+        self._socket.setsockopt(zmq.LINGER, 1000)
+        self._socket.connect(address)
+        self.address = address
+
+    @property
+    def socket(self) -> zmq.Socket[bytes]:
+        """For a poller over several channels."""
+        return self._socket
+
+    def send(self, message: Message) -> None:
+        self._socket.send_multipart(encode(message), copy=False)
+
+    def receive(self, timeout_s: float = 0.0) -> Message | None:
+        """The next message, or None when none came in time.
+
+        Raises:
+            WireError: the server sent something that is no message.
+        """
+        if not self._socket.poll(int(timeout_s * 1000)):
+            return None
+        return decode([frame.buffer for frame in self._socket.recv_multipart(copy=False)])
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class Router:
+    """A server's socket: receives with the peer's identity, answers to it."""
+
+    def __init__(self, address: str) -> None:
+        self._socket = zmq.Context.instance().socket(zmq.ROUTER)
+        self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self._socket.setsockopt(zmq.SNDHWM, 0)
+        self._socket.setsockopt(zmq.RCVHWM, 0)
+        self._socket.setsockopt(zmq.LINGER, 1000)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, 1 << 31)
+        try:
+            self._socket.bind(address)
+        except zmq.ZMQError as error:
+            raise PeerError(f"cannot bind {address}: {error}") from None
+        self.address = address
+
+    @property
+    def socket(self) -> zmq.Socket[bytes]:
+        return self._socket
+
+    def receive(self, timeout_s: float = 0.0) -> tuple[bytes, Message | WireError] | None:
+        """The next (peer, message), or None when none came in time.
+
+        A malformed message is returned as its `WireError`: one bad peer must not stop a server.
+        """
+        if not self._socket.poll(int(timeout_s * 1000)):
+            return None
+        peer, *frames = self._socket.recv_multipart(copy=False)
+        try:
+            return peer.bytes, decode([frame.buffer for frame in frames])
+        except WireError as error:
+            return peer.bytes, error
+
+    def send(self, peer: bytes, message: Message) -> bool:
+        """Send; False when the peer is not connected any more."""
+        try:
+            self._socket.send_multipart([peer, *encode(message)], copy=False)
+        except zmq.ZMQError as error:
+            if error.errno == zmq.EHOSTUNREACH:
+                return False
+            raise
+        return True
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def peer_name(peer: bytes) -> str:
+    """The role name in a peer's identity."""
+    return peer.decode("utf-8", "replace").split("/")[0]

@@ -1,0 +1,133 @@
+"""A chart of metric rows that can be drawn over optimizer steps and over time."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from async_r1.averages import mean_of
+from async_r1.svg import Axes, LineStyle, Series, line_chart
+from async_r1.view import ACTOR_GONE_VERSIONS, SMOOTHING_STEPS, Row, RunView, position
+
+AxisKind = Literal["step", "time"]
+AXIS_KINDS: tuple[AxisKind, ...] = ("step", "time")
+
+
+class Extent(NamedTuple):
+    """The length of both axes, shared by all charts of a page so that they line up."""
+
+    steps: int
+    wall_s: float
+
+
+class Point(NamedTuple):
+    """A value with its place on both axes."""
+
+    step: int
+    wall_s: float
+    value: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of a chart."""
+
+    label: str
+    points: Sequence[Point]
+    color: str
+    style: LineStyle = "line"
+    margin: Sequence[float | None] = ()
+
+    @property
+    def last(self) -> float | None:
+        """The last known value, for the legend."""
+        return next((p.value for p in reversed(self.points) if p.value is not None), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """A chart on either axis; `name` is unique, [a-z-]."""
+
+    name: str
+    title: str
+    note: str
+    y_label: str
+    lines: Sequence[Line]
+    y_low: float | None = None
+    y_high: float | None = None
+
+    def svg(self, axis: AxisKind, extent: Extent) -> str:
+        """Draw the chart over optimizer steps, or over the time since the launch."""
+        unit_s, unit = time_unit(extent.wall_s)
+        by_step = axis == "step"
+        series = [
+            Series(
+                label=line.label,
+                x=[p.step if by_step else p.wall_s / unit_s for p in line.points],
+                y=[p.value for p in line.points],
+                color=line.color,
+                style=line.style,
+                margin=line.margin,
+            )
+            for line in self.lines
+        ]
+        axes = Axes(
+            x_label="optimizer step" if by_step else f"time since launch [{unit}]",
+            x_high=extent.steps if by_step else extent.wall_s / unit_s,
+            y_label=self.y_label,
+            y_low=self.y_low,
+            y_high=self.y_high,
+            integer_x=by_step,
+        )
+        return line_chart(f"{self.name}-{axis}", self.title, series, axes)
+
+
+def metric(rows: Sequence[Row], name: str) -> list[Point]:
+    """A metric of every row, None where a row lacks it; no point at all if none has it."""
+    points = [Point(position(row), row.get("wall_s") or 0.0, row.get(name)) for row in rows]
+    return points if any(point.value is not None for point in points) else []
+
+
+def smooth(points: Sequence[Point], window: int = SMOOTHING_STEPS) -> list[Point]:
+    """Mean of the last `window` points at each point; None stays None."""
+    values = [point.value for point in points]
+    return [
+        point
+        if point.value is None
+        else point._replace(value=mean_of(values[max(0, i + 1 - window) : i + 1]))
+        for i, point in enumerate(points)
+    ]
+
+
+def actor_series(
+    view: RunView, name: str, combine: Callable[[list[float]], float | None]
+) -> list[Point]:
+    """A metric combined over the actors at each version that any of them reports.
+
+    An actor that did not report a version counts with its value before; one that reports no more
+    counts for ACTOR_GONE_VERSIONS further versions.
+    """
+    rows = [
+        (row, actor)
+        for actor, own in view.actors.items()
+        for row in own
+        if row.get(name) is not None and row.get("policy_version") is not None
+    ]
+    rows.sort(key=lambda item: (item[0]["policy_version"], item[0].get("wall_s") or 0.0))
+    last_version = {actor: row["policy_version"] for row, actor in rows}
+    latest: dict[str, float] = {}
+    by_version: dict[int, Point] = {}
+    for row, actor in rows:
+        version = row["policy_version"]
+        latest[actor] = row[name]
+        oldest = version - ACTOR_GONE_VERSIONS
+        latest = {other: value for other, value in latest.items() if last_version[other] >= oldest}
+        combined = combine(list(latest.values()))
+        by_version[version] = Point(position(row), row.get("wall_s") or 0.0, combined)
+    return list(by_version.values())
+
+
+def time_unit(longest_s: float) -> tuple[float, str]:
+    """(seconds, name) of the unit in which a time axis up to `longest_s` reads well."""
+    if longest_s < 120:
+        return 1.0, "s"
+    return (60.0, "min") if longest_s < 7200 else (3600.0, "h")

@@ -1,0 +1,287 @@
+"""Typed records to messages and back; the schema of every message that carries tokens.
+
+Each `read_*` checks types and the relations between fields, and raises `WireError` for whatever
+a foreign or broken peer may send.
+"""
+
+from typing import Any, TypeVar
+
+import numpy as np
+
+from async_r1.errors import WireError
+from async_r1.types import (
+    Batch,
+    FinishReason,
+    Lease,
+    LeaseKind,
+    Score,
+    Segment,
+    SegmentStatus,
+    VersionSpan,
+)
+from async_r1.wire import Message
+
+T = TypeVar("T")
+
+_BATCH_ARRAYS = (
+    ("prompt_ids", "i4"),
+    ("prompt_lens", "i4"),
+    ("token_ids", "i4"),
+    ("completion_lens", "i4"),
+    ("behavior_logprobs", "f4"),
+    ("versions", "i4"),
+    ("mask", "u1"),
+    ("rewards", "f4"),
+    ("advantages", "f4"),
+    ("groups", "i4"),
+    ("inclusion_probs", "f4"),
+    ("item_ids", "i4"),
+    ("rollout_ids", "i4"),
+    ("levels", "i4"),
+    ("truncated", "u1"),
+)
+
+
+def get(message: Message, name: str, kind: type[T]) -> T:
+    """A value of a message, type checked; bool is not accepted as int.
+
+    Raises:
+        WireError: the value is absent or of another type.
+    """
+    value = message.values.get(name)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise WireError(f"{message.kind}.{name} must be {kind.__name__}, got {value!r}")
+    return value  # type: ignore[return-value]
+
+
+def write_segment(segment: Segment) -> Message:
+    """The `segment` message."""
+    values = {
+        "rollout_id": segment.rollout_id,
+        "lease_epoch": segment.lease_epoch,
+        "token_offset": segment.token_offset,
+        "prefix_hash": segment.prefix_hash,
+        "status": segment.status.value,
+        "finish_reason": segment.finish_reason.value if segment.finish_reason else "",
+        "spans": [[span.policy_version, span.num_tokens] for span in segment.spans],
+        "prefill_version": segment.prefill_version,
+        "swaps": list(segment.swaps),
+    }
+    arrays: dict[str, Any] = {
+        "token_ids": segment.token_ids,
+        "behavior_logprobs": segment.behavior_logprobs,
+    }
+    if segment.mask is not None:
+        arrays["mask"] = segment.mask
+    if segment.prompt_ids is not None:
+        arrays["prompt_ids"] = segment.prompt_ids
+    return Message("segment", values, arrays)
+
+
+def read_segment(message: Message) -> Segment:
+    """Segment of a `segment` message.
+
+    Raises:
+        WireError: a field is absent, of the wrong type, or contradicts another.
+    """
+    status = _enum(message, "status", SegmentStatus)
+    finish = get(message, "finish_reason", str)
+    spans = []
+    for pair in get(message, "spans", list):
+        version, num_tokens = _int_pair("segment.spans", pair)
+        if version < 0 or num_tokens < 1:
+            raise WireError(f"segment.spans must be non-empty runs of a version, got {pair!r}")
+        spans.append(VersionSpan(version, num_tokens))
+    token_ids = _array(message, "token_ids", "i4")
+    logprobs = _array(message, "behavior_logprobs", "f4", len(token_ids))
+    mask = _array(message, "mask", "u1", len(token_ids)) if "mask" in message.arrays else None
+    prompt = _array(message, "prompt_ids", "i4") if "prompt_ids" in message.arrays else None
+    if sum(span.num_tokens for span in spans) != len(token_ids):
+        raise WireError(f"segment.spans must cover {len(token_ids)} tokens, got {spans}")
+    if (status is SegmentStatus.FINISHED) != bool(finish):
+        raise WireError(f"segment.finish_reason {finish!r} does not fit status {status.value}")
+    if not np.isfinite(logprobs).all() or (logprobs > 0).any():
+        raise WireError("segment.behavior_logprobs must be finite and <= 0")
+    swaps = get(message, "swaps", list)
+    if not all(type(swap) is int for swap in swaps):
+        raise WireError(f"segment.swaps must be integers, got {swaps!r}")
+    return Segment(
+        rollout_id=_natural(message, "rollout_id"),
+        lease_epoch=_natural(message, "lease_epoch"),
+        token_offset=_natural(message, "token_offset"),
+        prefix_hash=_natural(message, "prefix_hash"),
+        status=status,
+        finish_reason=_enum(message, "finish_reason", FinishReason) if finish else None,
+        spans=tuple(spans),
+        prefill_version=_natural(message, "prefill_version"),
+        swaps=tuple(swaps),
+        token_ids=token_ids,
+        behavior_logprobs=logprobs,
+        mask=mask,
+        prompt_ids=prompt,
+    )
+
+
+def write_leases(leases: list[Lease]) -> Message:
+    """The `leases` message: headers in one list, prefixes concatenated."""
+    rows = [
+        {
+            "rollout_id": lease.rollout_id,
+            "lease_epoch": lease.lease_epoch,
+            "kind": lease.kind.value,
+            "group_id": lease.group_id,
+            "member": lease.member,
+            "prompt_id": lease.prompt_id,
+            "level": lease.level,
+            "seed": lease.seed,
+            "token_budget": lease.token_budget,
+            "max_new_tokens": lease.max_new_tokens,
+            "temperature": lease.temperature,
+            "finish_reason": lease.finish_reason.value if lease.finish_reason else "",
+            "prefix_len": len(lease.prefix_ids),
+            "prefix_hash": lease.prefix_hash,
+        }
+        for lease in leases
+    ]
+    prefixes = [lease.prefix_ids for lease in leases]
+    flat = np.concatenate(prefixes) if prefixes else np.zeros(0, np.int32)
+    return Message("leases", {"leases": rows}, {"prefix_ids": flat.astype(np.int32)})
+
+
+def read_leases(message: Message) -> list[Lease]:
+    """Leases of a `leases` message.
+
+    Raises:
+        WireError: the rows or their prefixes are malformed.
+    """
+    flat = _array(message, "prefix_ids", "i4")
+    leases, start = [], 0
+    for row in get(message, "leases", list):
+        if not isinstance(row, dict):
+            raise WireError(f"leases.leases must hold mappings, got {row!r}")
+        entry = Message("lease", row)
+        stop = start + _natural(entry, "prefix_len")
+        if stop > len(flat):
+            raise WireError("leases.prefix_ids is shorter than its leases announce")
+        finish = get(entry, "finish_reason", str)
+        leases.append(
+            Lease(
+                rollout_id=_natural(entry, "rollout_id"),
+                lease_epoch=_natural(entry, "lease_epoch"),
+                kind=_enum(entry, "kind", LeaseKind),
+                group_id=get(entry, "group_id", int),
+                member=_natural(entry, "member"),
+                prompt_id=get(entry, "prompt_id", str),
+                level=get(entry, "level", int),
+                seed=_natural(entry, "seed"),
+                token_budget=_natural(entry, "token_budget"),
+                max_new_tokens=_natural(entry, "max_new_tokens"),
+                temperature=get(entry, "temperature", float),
+                finish_reason=_enum(entry, "finish_reason", FinishReason) if finish else None,
+                prefix_ids=flat[start:stop],
+                prefix_hash=_natural(entry, "prefix_hash"),
+            )
+        )
+        start = stop
+    if start != len(flat):
+        raise WireError("leases.prefix_ids is longer than its leases announce")
+    return leases
+
+
+def write_score(score: Score) -> Message:
+    """The `score` message."""
+    values = {
+        "rollout_id": score.rollout_id,
+        "lease_epoch": score.lease_epoch,
+        "rewards": score.rewards,
+        "text": score.text,
+    }
+    return Message("score", values)
+
+
+def read_score(message: Message) -> Score:
+    """Score of a `score` message.
+
+    Raises:
+        WireError: a reward is absent, not a number, or not finite.
+    """
+    rewards = get(message, "rewards", dict)
+    for name in ("task", "total"):
+        if name not in rewards:
+            raise WireError(f"score.rewards must hold {name!r}, got {sorted(rewards)}")
+    for name, value in rewards.items():
+        if type(value) not in (int, float) or not np.isfinite(value):
+            raise WireError(f"score.rewards.{name} must be a finite number, got {value!r}")
+    return Score(
+        rollout_id=_natural(message, "rollout_id"),
+        lease_epoch=_natural(message, "lease_epoch"),
+        rewards={str(name): float(value) for name, value in rewards.items()},
+        text=get(message, "text", str),
+    )
+
+
+def write_batch(batch: Batch) -> Message:
+    """The `batch` message."""
+    values = {
+        "batch_id": batch.batch_id,
+        "policy_version": batch.policy_version,
+        "info": batch.info,
+    }
+    return Message("batch", values, {name: getattr(batch, name) for name, _ in _BATCH_ARRAYS})
+
+
+def read_batch(message: Message) -> Batch:
+    """Batch of a `batch` message.
+
+    Raises:
+        WireError: an array is absent or its length contradicts the others.
+    """
+    arrays = {name: _array(message, name, dtype) for name, dtype in _BATCH_ARRAYS}
+    num_rollouts = len(arrays["completion_lens"])
+    num_tokens = int(arrays["completion_lens"].sum())
+    per_token = ("token_ids", "behavior_logprobs", "versions", "mask")
+    for name, array in arrays.items():
+        expected = num_tokens if name in per_token else num_rollouts
+        if name == "prompt_ids":
+            expected = int(arrays["prompt_lens"].sum())
+        if len(array) != expected:
+            raise WireError(f"batch.{name} must have {expected} elements, got {len(array)}")
+    return Batch(
+        batch_id=_natural(message, "batch_id"),
+        policy_version=_natural(message, "policy_version"),
+        info=get(message, "info", dict),
+        **arrays,
+    )
+
+
+def _natural(message: Message, name: str) -> int:
+    value = get(message, name, int)
+    if value < 0:
+        raise WireError(f"{message.kind}.{name} must be >= 0, got {value}")
+    return value
+
+
+def _int_pair(where: str, pair: Any) -> tuple[int, int]:
+    if not isinstance(pair, list) or len(pair) != 2 or not all(type(x) is int for x in pair):
+        raise WireError(f"{where} must hold pairs of integers, got {pair!r}")
+    return pair[0], pair[1]
+
+
+def _enum(message: Message, name: str, cls: type[T]) -> T:
+    value = get(message, name, str)
+    try:
+        return cls(value)  # type: ignore[call-arg]
+    except ValueError:
+        raise WireError(f"{message.kind}.{name} has no value {value!r}") from None
+
+
+def _array(message: Message, name: str, dtype: str, length: int | None = None) -> Any:
+    array = message.arrays.get(name)
+    if array is None or array.dtype != np.dtype(dtype):
+        got = "nothing" if array is None else array.dtype
+        raise WireError(f"{message.kind}.{name} must be an array of {dtype}, got {got}")
+    if length is not None and len(array) != length:
+        raise WireError(f"{message.kind}.{name} must have {length} elements, got {len(array)}")
+    return array

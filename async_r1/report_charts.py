@@ -1,0 +1,166 @@
+"""Which charts a report has and which rows each of them draws."""
+
+from async_r1.averages import mean_of
+from async_r1.chart import Chart, Line, actor_series, metric, smooth
+from async_r1.svg import LineStyle
+from async_r1.view import SMOOTHING_STEPS, RunView, level_accuracies
+
+# One meaning, one colour, in every chart. Values are CSS variables of assets/report.css.
+POLICY, ACTOR, LEARNER = "var(--blue)", "var(--blue)", "var(--orange)"
+HELD_OUT, LIMIT, OTHER = "var(--green)", "var(--red)", "var(--grey)"
+_LEVELS = ("#2a9d8f", "#3f83c4", "#7d62b0", "#c2568c", "#e07b4f", "#b8902c")
+
+
+def charts(view: RunView) -> list[Chart]:
+    """Every chart, in the order of the page."""
+    return [*_outcome(view), *_system(view), *_off_policy(view)]
+
+
+def _outcome(view: RunView) -> list[Chart]:
+    reward = metric(view.steps, "reward/mean")
+    levels = sorted({level for row in view.evals for level, _ in level_accuracies(row)})
+    return [
+        Chart(
+            name="reward",
+            title="Reward",
+            note="mean over all closed groups",
+            y_label="reward",
+            lines=[
+                Line(label="per step", points=reward, color=POLICY, style="faint"),
+                Line(label=f"mean of {SMOOTHING_STEPS}", points=smooth(reward), color=POLICY),
+            ],
+        ),
+        Chart(
+            name="accuracy",
+            title="Held-out accuracy",
+            note="prompts that never train; the band is the 95 % interval",
+            y_label="accuracy",
+            y_low=0.0,
+            y_high=1.0,
+            lines=[
+                Line(
+                    label="sampled, training prompts",
+                    points=smooth(metric(view.steps, "accuracy/mean")),
+                    color=OTHER,
+                ),
+                Line(
+                    label="held out",
+                    points=metric(view.evals, "eval/accuracy"),
+                    color=HELD_OUT,
+                    style="dots",
+                    margin=[row.get("eval/accuracy/ci95") for row in view.evals],
+                ),
+            ],
+        ),
+        Chart(
+            name="accuracy-by-level",
+            title="Held-out accuracy by level",
+            note="level 1 is the easiest",
+            y_label="accuracy",
+            y_low=0.0,
+            y_high=1.0,
+            lines=[
+                Line(
+                    label=f"level {level}",
+                    points=metric(view.evals, f"eval/accuracy/level_{level}"),
+                    color=_LEVELS[i % len(_LEVELS)],
+                    style="dots",
+                )
+                for i, level in enumerate(levels)
+            ],
+        ),
+        Chart(
+            name="length",
+            title="Completion length",
+            note="of the rollouts trained at a step",
+            y_label="tokens",
+            y_low=0.0,
+            lines=[
+                _learner(view, "completion_length/max", "longest", OTHER, "faint"),
+                _learner(view, "completion_length/p90", "90th percentile", LEARNER),
+                _learner(view, "completion_length/mean", "mean", POLICY),
+            ],
+        ),
+    ]
+
+
+def _system(view: RunView) -> list[Chart]:
+    return [
+        Chart(
+            name="staleness",
+            title="Staleness",
+            note="version at which a token trains minus the one that sampled it",
+            y_label="versions",
+            y_low=0.0,
+            lines=[
+                _learner(view, "staleness/bound", "bound", LIMIT, "dashed"),
+                _learner(view, "staleness/max", "max", LEARNER),
+                _learner(view, "staleness/mean", "mean", POLICY),
+            ],
+        ),
+        Chart(
+            name="idle",
+            title="Idle time",
+            note="share of its time that a role waits",
+            y_label="fraction",
+            y_low=0.0,
+            lines=[
+                Line(
+                    label="actors, mean",
+                    points=actor_series(view, "actor/idle_frac", mean_of),
+                    color=ACTOR,
+                ),
+                _learner(view, "learner/idle_frac", "learner", LEARNER),
+            ],
+        ),
+        Chart(
+            name="throughput",
+            title="Throughput",
+            note="sampled by all actors together, and trained",
+            y_label="tokens/s",
+            y_low=0.0,
+            lines=[
+                Line(
+                    label="sampled",
+                    points=actor_series(view, "perf/tokens_per_s", sum),
+                    color=ACTOR,
+                ),
+                _learner(view, "perf/tokens_per_s", "trained", LEARNER),
+            ],
+        ),
+        Chart(
+            name="versions",
+            title="Rollouts of three versions or more",
+            note="share of the trained rollouts that two weight updates or more reached",
+            y_label="fraction",
+            y_low=0.0,
+            lines=[
+                _learner(view, "versions_per_rollout/three_or_more_frac", "three or more", POLICY)
+            ],
+        ),
+    ]
+
+
+def _off_policy(view: RunView) -> list[Chart]:
+    return [
+        Chart(
+            name="ess",
+            title="Effective sample size",
+            note="of the importance ratios; 1 is on-policy",
+            y_label="fraction",
+            y_high=1.0,
+            lines=[_learner(view, "ratio/ess", "ESS", POLICY)],
+        ),
+        Chart(
+            name="mismatch-kl",
+            title="Mismatch KL",
+            note="behaviour policy against the one that trains, k3 estimate",
+            y_label="nats per token",
+            y_low=0.0,
+            lines=[_learner(view, "mismatch_kl/mean", "KL", POLICY)],
+        ),
+    ]
+
+
+def _learner(view: RunView, name: str, label: str, color: str, style: LineStyle = "line") -> Line:
+    return Line(label=label, points=metric(view.steps, name), color=color, style=style)

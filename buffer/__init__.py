@@ -1,0 +1,1 @@
+"""Every sampling decision: curriculum, leases, staleness, groups, priorities, durability."""

@@ -1,0 +1,71 @@
+"""The buffer's process: one socket, one thread, one loop around `BufferCore`."""
+
+import time
+
+from async_r1.channels import Router
+from async_r1.role import Role
+from async_r1.tasks import load_task
+from buffer.core import BufferCore
+from buffer.journal import FileJournal, NullJournal
+from buffer.recorder import record_extremes
+
+TICK_S = 0.5
+DRAIN_S = 2.0  # time for the last messages to leave
+
+
+def serve(role: Role) -> None:
+    """Serve until the learner finished and everybody was told.
+
+    Raises:
+        AsyncR1Error: the run cannot go on; the learner was told the same.
+    """
+    config = role.config
+    role.status("starting", f"loading task {config.task.name}")
+    streams = {"buffer": role.metrics("buffer"), "eval": role.metrics("eval")}
+    journal = FileJournal(role.run_dir.journal / "segments") if config.buffer.journal else None
+    core = BufferCore(
+        config,
+        load_task(config.task),
+        journal or NullJournal(),
+        write_row=lambda name, row: streams[name].write(row) and None,
+        record=lambda step, groups: record_extremes(
+            role.run_dir, step, groups, config.logging.rollouts_kept
+        ),
+    )
+    router = Router(role.resolved.buffer_address)
+    role.status("running", f"listening on {role.resolved.buffer_address}")
+    try:
+        _loop(core, router)
+    finally:
+        router.close()
+        if journal is not None:
+            journal.close()
+    role.status("done")
+
+
+def _loop(core: BufferCore, router: Router) -> None:
+    next_tick = time.monotonic()
+    while not core.finished and core.error is None:
+        received = router.receive(max(0.0, next_tick - time.monotonic()))
+        now = time.monotonic()
+        outgoing = []
+        if received is not None:
+            peer, message = received
+            outgoing = core.handle(peer, message, now)
+        if now >= next_tick:
+            outgoing = outgoing + core.tick(now)
+            next_tick = now + TICK_S
+        for peer, message in outgoing:
+            router.send(peer, message)
+    _drain(router)
+    if core.error is not None:
+        raise core.error
+
+
+def _drain(router: Router) -> None:
+    """Stay connected until the last messages were fetched: peers close after reading them."""
+    deadline = time.monotonic() + DRAIN_S
+    while time.monotonic() < deadline:
+        received = router.receive(0.1)
+        if received is not None and getattr(received[1], "kind", "") == "bye":
+            deadline = min(deadline, time.monotonic() + 0.3)

@@ -1,0 +1,50 @@
+"""Staleness at consumption: what becomes of tokens older than the bound.
+
+Staleness of a token is the version at which it trains minus the version that sampled it.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from async_r1.types import UInt8
+from buffer.groups import ClosedGroup, Group
+
+Overdue = Literal["mask", "wait", "drop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Staleness:
+    """The bound and its last enforcement."""
+
+    eta: int
+    overdue: Overdue
+
+    def of(self, versions: NDArray[np.int32], consumed_at: int) -> NDArray[np.int32]:
+        """Staleness of each token [T]; 0 for tokens of a version published since the draw."""
+        return np.maximum(consumed_at - versions, 0)
+
+    def mask(self, versions: NDArray[np.int32], consumed_at: int) -> UInt8:
+        """1 for the suffix that may train [T].
+
+        A token after an overdue one may train (its log-prob is exact given its context); an
+        overdue one never does, whatever the policy for whole groups.
+        """
+        return (self.of(versions, consumed_at) <= self.eta).astype(np.uint8)
+
+    def drops(self, group: ClosedGroup, consumed_at: int) -> bool:
+        """Whether a group leaves untrained: nothing of it is inside the bound, or, under `drop`,
+        something of it is outside."""
+        inside = [self.mask(rollout.versions, consumed_at) for rollout in group.rollouts]
+        if self.overdue == "drop":
+            return not all(mask.all() for mask in inside)
+        return not any(mask.any() for mask in inside)
+
+    def must_wait(self, live: list[Group], consumed_at: int) -> bool:
+        """Under `wait`: whether a live group would be overdue at the next version, so that the
+        draw has to wait for it instead of leaving it behind."""
+        return self.overdue == "wait" and any(
+            consumed_at + 1 - group.oldest_version > self.eta for group in live
+        )

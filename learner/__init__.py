@@ -1,0 +1,1 @@
+"""Batches in, versions out: DeepSpeed, objectives, corrections, checkpoints, publication."""

@@ -1,0 +1,176 @@
+"""The DeepSpeed engine behind one call: micro-batches in, one optimizer step done."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from async_r1.config import LearnerConfig
+from async_r1.errors import ConfigError, TrainingError
+from learner import guards
+from learner.batching import MicroBatch
+from learner.model import Policy, token_logprobs
+from learner.ranks import Ranks
+from learner.statistics import Statistics, Totals
+
+# Loss of a micro-batch (a scalar, already divided by global denominators) and its statistics,
+# from the log-probs [N] (with gradient) and entropies [N] of its tokens.
+LossFn = Callable[[MicroBatch, Tensor, Tensor], tuple[Tensor, Statistics]]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one optimizer step was, over all ranks and micro-batches."""
+
+    totals: Totals
+    lr: float
+    grad_norm: float  # before clipping
+
+
+class Backend:
+    """Trains a `Policy` with ZeRO; all ranks call all methods together."""
+
+    def __init__(self, policy: Policy, cfg: LearnerConfig, ranks: Ranks) -> None:
+        """Takes the policy over: with ZeRO-3 its parameters are partitioned from here on.
+
+        Raises:
+            ConfigError: DeepSpeed refuses `learner.deepspeed`.
+        """
+        import deepspeed
+
+        deepspeed.utils.logging.logger.setLevel(logging.ERROR)
+        self.ranks = ranks
+        self.policy = policy
+        self._gradients = guards.GradientGuard(policy.model)
+        optimizer = torch.optim.AdamW(
+            policy.parameters(),
+            lr=cfg.lr,
+            betas=(cfg.betas[0], cfg.betas[1]),
+            eps=cfg.eps,
+            weight_decay=cfg.weight_decay,
+        )
+        dtype = next(policy.parameters()).dtype
+        config = deepspeed_config(cfg, dtype)
+        try:
+            self._engine, *_ = deepspeed.initialize(
+                model=policy, optimizer=optimizer, config=config, dist_init_required=False
+            )
+        except (ValueError, AssertionError) as error:
+            raise ConfigError(f"DeepSpeed refuses learner.deepspeed: {error}") from error
+        self._zero3 = self._engine.zero_optimization_stage() == 3
+        self._own_norm: float | None = None
+        if self._engine.optimizer is optimizer:  # no ZeRO, no master weights: clipping is ours
+            max_norm = self._engine.gradient_clipping()
+            self._engine._config.gradient_clipping = 0.0
+            optimizer.register_step_pre_hook(lambda *_: self._clip(max_norm))
+
+    @property
+    def device(self) -> torch.device:
+        return self._engine.device
+
+    def train_step(
+        self,
+        micro_batches: Sequence[MicroBatch],
+        loss_fn: LossFn,
+        choose_lr: Callable[[Totals], float],
+    ) -> StepResult:
+        """One optimizer step on the sum of the losses of all micro-batches of all ranks.
+
+        `choose_lr` gets the statistics of the whole update. The weights do not change before
+        everything has proved finite on every rank.
+
+        Raises:
+            TrainingError: NaN or infinity in log-probs, loss or gradients; raised on all ranks.
+        """
+        assert micro_batches
+        statistics = Statistics()
+        self._gradients.reset()
+        for batch in micro_batches:
+            logprobs, entropies = token_logprobs(self._engine, batch)
+            loss, found = loss_fn(batch, logprobs, entropies)
+            guards.count_nonfinite(found, "log-probs", logprobs)
+            guards.count_nonfinite(found, "loss", loss)
+            # DeepSpeed averages gradients over ranks; the losses are to be summed.
+            self._engine.backward(loss * self.ranks.size)
+            statistics.merge(found)
+        self._gradients.count(statistics)
+        totals = self.ranks.reduce(statistics)
+        self._check(totals)
+        lr = choose_lr(totals)
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = lr
+        self._engine.step()
+        norm = self._own_norm if self._own_norm is not None else self._engine.get_global_grad_norm()
+        grad_norm = float(norm)
+        if not torch.isfinite(torch.tensor(grad_norm)):
+            raise TrainingError(f"gradient norm is {grad_norm}")
+        return StepResult(totals, lr, grad_norm)
+
+    def full_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """(Hugging Face name, whole weight) of every parameter, in the order of the model.
+
+        Under ZeRO-3 each is gathered in turn: all ranks must iterate, to the end, together.
+        """
+        import deepspeed
+
+        for name, parameter in self.policy.hf_names().items():
+            if self._zero3:
+                with deepspeed.zero.GatheredParameters([parameter]):
+                    weight = parameter.detach().clone()
+            else:
+                weight = parameter.detach()
+            yield name, weight
+
+    def _check(self, totals: Totals) -> None:
+        try:
+            guards.check(totals)
+        except TrainingError as error:
+            names = self._gradients.names()
+            where = f", first in the gradient of {names[0]}" if names else ""
+            raise TrainingError(f"{error}{where}") from None
+
+    def _clip(self, max_norm: float) -> None:
+        self._own_norm = float(clip_grad_norm_(self.policy.parameters(), max_norm))
+
+
+def deepspeed_config(cfg: LearnerConfig, dtype: torch.dtype) -> dict[str, Any]:
+    """Our DeepSpeed options with `learner.deepspeed` merged over them."""
+    low_precision = dtype == torch.bfloat16
+    # Stage 0 has no float32 master weights; stage 1 is the first that accumulates in float32.
+    stage = max(cfg.zero_stage, 1) if low_precision else cfg.zero_stage
+    ours: dict[str, Any] = {
+        # Formal: the number of sequences and of micro-batches differs from step to step.
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": False,  # a step ends where we call `step`
+        "gradient_clipping": cfg.grad_clip,
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": None,
+        "zero_optimization": {"stage": stage, "overlap_comm": False},
+    }
+    if low_precision:
+        ours["bf16"] = {"enabled": True}
+        ours["data_types"] = {"grad_accum_dtype": "fp32"}
+    return _merge(ours, cfg.deepspeed)
+
+
+def quiet_deepspeed() -> None:
+    """Settings that DeepSpeed reads when it is imported; call it before.
+
+    Without a GPU it must be told to use the CPU, or it looks for one and warns.
+    """
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        mine = merged.get(key)
+        both = isinstance(mine, dict) and isinstance(value, dict)
+        merged[key] = _merge(mine, value) if both else value
+    return merged
