@@ -15,7 +15,9 @@ class CgroupLimits:
 
     cpu_quota: float | None  # [cores]
     memory_total: int | None  # [bytes]
-    memory_free: int | None  # [bytes] before the limit; page cache that can be dropped counts as free
+    memory_free: (
+        int | None
+    )  # [bytes] before the limit; page cache that can be dropped counts as free
 
 
 def read_limits(

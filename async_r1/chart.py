@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from async_r1.averages import mean_of
+from async_r1.rows import Row, position
 from async_r1.svg import Axes, LineStyle, Series, line_chart
-from async_r1.view import ACTOR_GONE_VERSIONS, SMOOTHING_STEPS, Row, RunView, position
+from async_r1.view import ACTOR_GONE_VERSIONS, SMOOTHING_STEPS, RunView
 
 AxisKind = Literal["step", "time"]
 AXIS_KINDS: tuple[AxisKind, ...] = ("step", "time")

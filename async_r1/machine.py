@@ -3,6 +3,7 @@
 import importlib.metadata as metadata
 import os
 import platform
+import re
 import runpy
 import shutil
 import subprocess
@@ -38,6 +39,7 @@ class Machine:
     """The facts that decide whether a run can start here. Sizes in bytes."""
 
     python: str
+    needs: Mapping[str, Mapping[str, str]]  # extra -> distribution -> exact version, or "" for any
     versions: Mapping[str, str]  # installed ones of DISTRIBUTIONS
     torch_build: str | None  # "cpu", "cuda 13.0", "rocm 7.0"; None: not installed
     gpus: tuple[Gpu, ...]
@@ -74,13 +76,14 @@ def read_machine(
     gpus = _gpus()
     return Machine(
         python=platform.python_version(),
+        needs={extra: _needs(extra) for extra in ("cpu", "gpu")},
         versions=_versions(),
         torch_build=torch_build,
         gpus=gpus,
         usable_gpus=_usable_gpus() if gpus and torch_build not in (None, "cpu") else 0,
         affinity_cores=len(os.sched_getaffinity(0)),
         cpu_quota=limits.cpu_quota,
-        memory_total=min(memory.total, limits.memory_total or memory.total),
+        memory_total=_smaller(memory.total, limits.memory_total),
         memory_free=_smaller(memory.available, limits.memory_free),
         shm_total=shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else None,
         omp_num_threads=environ.get("OMP_NUM_THREADS"),
@@ -93,6 +96,16 @@ def read_machine(
 
 def _smaller(size: int, limit: int | None) -> int:
     return size if limit is None else min(size, limit)
+
+
+def _needs(extra: str) -> dict[str, str]:
+    """What an extra of ours asks for; nothing where async_r1 runs without being installed."""
+    try:
+        requirements = metadata.requires("async_r1") or []
+    except metadata.PackageNotFoundError:
+        return {}
+    pattern = re.compile(rf"([\w-]+)(?:==([\w.]+))?; extra == '{extra}'")
+    return {m[1]: m[2] or "" for m in map(pattern.fullmatch, requirements) if m}
 
 
 def _versions() -> dict[str, str]:

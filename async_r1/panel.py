@@ -15,7 +15,8 @@ from rich.text import Text
 
 from async_r1.formatting import UNKNOWN, count, duration, number, percent, sparkline, versions
 from async_r1.role_view import RoleView
-from async_r1.view import Row, RunView
+from async_r1.rows import Row
+from async_r1.view import RunView
 
 MAX_WIDTH = 100
 SPARK_WIDTH = 30

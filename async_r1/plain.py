@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import TextIO
 
 from async_r1.formatting import count, duration, number, percent, versions
-from async_r1.view import Row, RunView, level_accuracies
+from async_r1.rows import Row, level_accuracies
+from async_r1.view import RunView
 
 HEADER_EVERY = 20  # rows
 REMIND_EVERY_S = 30.0

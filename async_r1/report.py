@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import sys
-import time
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
@@ -15,11 +14,12 @@ from typing import Any
 
 from async_r1.chart import AXIS_KINDS, Chart, Extent
 from async_r1.errors import RunDirError
-from async_r1.formatting import UNKNOWN, count, duration, number, percent, significant, versions
+from async_r1.formatting import significant
 from async_r1.report_charts import charts
+from async_r1.report_numbers import header, numbers_section, tiles
 from async_r1.report_rollouts import rollouts_section
 from async_r1.run_dir import RunDir
-from async_r1.summary import Summary, accuracy_rows, bound_text, lines, summarize
+from async_r1.summary import summarize
 from async_r1.view import RunView
 
 
@@ -66,11 +66,11 @@ def render(view: RunView) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     sections = [
-        _header(view, summary),
-        _tiles(summary),
+        header(view, summary),
+        tiles(summary),
         _toolbar(),
         _charts_section(view),
-        _numbers_section(summary),
+        numbers_section(summary),
         rollouts_section(view),
         _config_section(view),
     ]
@@ -78,79 +78,8 @@ def render(view: RunView) -> str:
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(_name(view))} - async_r1</title>\n<style>\n{css}</style>\n</head>\n"
+        f"<title>{escape(view.name)} - async_r1</title>\n<style>\n{css}</style>\n</head>\n"
         "<body>\n" + "\n".join(sections) + f"\n<script>{script}</script>\n</body>\n</html>\n"
-    )
-
-
-def _name(view: RunView) -> str:
-    return view.run_dir.root.resolve().name
-
-
-def _header(view: RunView, summary: Summary) -> str:
-    started_at = view.resolved.get("started_at")
-    day = time.strftime("%Y-%m-%d %H:%M", time.localtime(started_at)) if started_at else UNKNOWN
-    facts = {
-        "experiment": view.option("experiment"),
-        "task": view.option("task.name"),
-        "model": view.option("model.path"),
-        "mode": view.option("mode"),
-        "seed": view.option("seed"),
-        "started": day,
-        "wall time": duration(summary.wall_s),
-    }
-    shown = "".join(
-        f"<span><b>{escape(name)}</b> {escape(str(value))}</span>"
-        for name, value in facts.items()
-        if value not in (None, "")
-    )
-    failure = ""
-    if summary.state == "failed":
-        status = view.status
-        failure = (
-            f'<p class="failure">{escape(str(status.get("role") or "a role"))} failed: '
-            f"{escape(str(status.get('error') or 'see its log'))} "
-            f"<code>{escape(str(status.get('log') or ''))}</code></p>"
-        )
-    state = escape(summary.state)
-    return (
-        f'<header><h1>{escape(_name(view))} <span class="state {state}">{state}</span></h1>'
-        f'<p class="facts">{shown}</p>{failure}</header>'
-    )
-
-
-def _tiles(s: Summary) -> str:
-    first, last = s.first_eval or {}, s.last_eval or {}
-    kept = {True: "kept at every step", False: bound_text(s), None: bound_text(s)}[s.bound_kept]
-    tiles = [
-        (
-            "held-out accuracy",
-            number(last.get("eval/accuracy")),
-            f"{versions(s.last_eval)}; from {number(first.get('eval/accuracy'))} "
-            f"at {versions(s.first_eval)}",
-        ),
-        ("reward", number(s.reward_last), f"from {number(s.reward_first)}"),
-        (
-            "completion length",
-            number(s.length_last, 1),
-            f"tokens; from {number(s.length_first, 1)}",
-        ),
-        (
-            "staleness",
-            number(s.staleness_mean, 2),
-            f"mean; max {count(s.staleness_max)}, bound {count(s.staleness_bound)} {kept}",
-        ),
-        ("sampled tokens/s", count(s.sampled_per_s), f"trained {count(s.trained_per_s)}"),
-        ("actors idle", percent(s.actor_idle_frac), f"learner {percent(s.learner_idle_frac)}"),
-    ]
-    return (
-        '<section class="tiles">'
-        + "".join(
-            f"<div{_bad(name == 'staleness' and s.bound_kept is False)}><h2>{name}</h2>"
-            f"<strong>{escape(value)}</strong><p>{escape(note)}</p></div>"
-            for name, value, note in tiles
-        )
-        + "</section>"
     )
 
 
@@ -187,25 +116,6 @@ def _figure(chart: Chart, extent: Extent) -> str:
     )
 
 
-def _numbers_section(summary: Summary) -> str:
-    evals = {"first": summary.first_eval, "last": summary.last_eval, "best": summary.best_eval}
-    heads = "".join(f"<th>{name} {versions(row)}</th>" for name, row in evals.items())
-    accuracy = "".join(
-        f"<tr><th>{title}</th>{''.join(f'<td>{number(v)}</td>' for v in values)}</tr>"
-        for title, values in accuracy_rows(summary)
-    )
-    rows = "".join(
-        f"<tr{_bad(name.startswith('bound') and summary.bound_kept is False)}>"
-        f"<th>{escape(name)}</th><td>{escape(text)}</td></tr>"
-        for name, text in lines(summary)
-    )
-    return (
-        '<section id="numbers"><h2>Numbers</h2><div class="tables">'
-        f'<table class="numeric"><thead><tr><th>held-out accuracy</th>{heads}</tr></thead>'
-        f"<tbody>{accuracy}</tbody></table><table><tbody>{rows}</tbody></table></div></section>"
-    )
-
-
 def _config_section(view: RunView) -> str:
     overrides = view.run_dir.config / "overrides.yaml"
     parts = []
@@ -225,7 +135,3 @@ def _details(title: str, text: str, is_open: bool = False) -> str:
 
 def _json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
-
-
-def _bad(condition: bool) -> str:
-    return ' class="bad"' if condition else ""

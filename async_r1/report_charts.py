@@ -2,8 +2,9 @@
 
 from async_r1.averages import mean_of
 from async_r1.chart import Chart, Line, actor_series, metric, smooth
+from async_r1.rows import exceeding_bound, level_accuracies
 from async_r1.svg import LineStyle
-from async_r1.view import SMOOTHING_STEPS, RunView, level_accuracies
+from async_r1.view import SMOOTHING_STEPS, RunView
 
 # One meaning, one colour, in every chart. Values are CSS variables of assets/report.css.
 POLICY, ACTOR, LEARNER = "var(--blue)", "var(--blue)", "var(--orange)"
@@ -96,6 +97,7 @@ def _system(view: RunView) -> list[Chart]:
                 _learner(view, "staleness/bound", "bound", LIMIT, "dashed"),
                 _learner(view, "staleness/max", "max", LEARNER),
                 _learner(view, "staleness/mean", "mean", POLICY),
+                *_over_bound(view),
             ],
         ),
         Chart(
@@ -160,6 +162,12 @@ def _off_policy(view: RunView) -> list[Chart]:
             lines=[_learner(view, "mismatch_kl/mean", "KL", POLICY)],
         ),
     ]
+
+
+def _over_bound(view: RunView) -> list[Line]:
+    rows = exceeding_bound(view.steps)
+    points = metric(rows, "staleness/max")
+    return [Line(label="over the bound", points=points, color=LIMIT, style="dots")] if rows else []
 
 
 def _learner(view: RunView, name: str, label: str, color: str, style: LineStyle = "line") -> Line:

@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from async_r1.formatting import significant
+from async_r1.formatting import UNKNOWN
 from async_r1.view import RunView
 
 STEPS_SHOWN = 4  # first and last among them
@@ -49,19 +49,23 @@ def _step(path: Path) -> str:
 def _card(row: dict[str, Any]) -> str:
     rewards = row.get("rewards") or {}
     terms = "".join(
-        f"<span>{escape(str(name))} {significant(value)}</span>"
+        f"<span>{escape(str(name))} {_reward(value)}</span>"
         for name, value in rewards.items()
         if name not in ("total", "task")
     )
     text = _TAG.sub(r"<i>\g<0></i>", escape(str(row.get("text", ""))))
     return (
         '<article><p class="meta">'
-        f"<b>reward {significant(rewards.get('total'))}</b>{terms}"
+        f"<b>reward {_reward(rewards.get('total'))}</b>{terms}"
         f"<span>level {escape(str(row.get('level', '-')))}</span>"
         f"<span>{escape(str(row.get('num_tokens', '-')))} tokens</span></p>"
         f"<pre><u>{escape(str(row.get('prompt', '')))}</u>{text}</pre>"
         f"{_versions(row.get('versions') or [])}</article>"
     )
+
+
+def _reward(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.3g}"
 
 
 def _versions(spans: list[list[int]]) -> str:
@@ -74,7 +78,7 @@ def _versions(spans: list[list[int]]) -> str:
         f'<span style="flex-grow:{n};opacity:{1 / (1 + 0.7 * (version - oldest)):.2f}"></span>'
         for version, n in merged
     )
-    words = ", ".join(f"{n} tokens of v{version}" for version, n in merged)
+    words = "tokens: " + ", ".join(f"{n} of v{version}" for version, n in merged)
     return f'<div class="spans" aria-hidden="true">{bar}</div><p class="words">{words}</p>'
 
 

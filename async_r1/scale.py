@@ -61,9 +61,11 @@ def value_range(
 
 def tick_label(value: float, step: float) -> str:
     """`0.25`, `40`, `12k`: as many decimals as the distance of the ticks needs."""
+    if value == 0:
+        return "0"
     if step >= 1000:
         return f"{value / 1000:g}k"
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     if not math.isclose(step * 10**decimals, round(step * 10**decimals)):
         decimals += 1  # 0.25, 2.5
-    return f"{0.0 if value == 0 else value:.{decimals}f}"
+    return f"{value:.{decimals}f}"

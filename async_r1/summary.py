@@ -25,8 +25,9 @@ from async_r1.formatting import (
     percent,
     versions,
 )
+from async_r1.rows import Row, exceeding_bound, level_accuracies, position
 from async_r1.run_dir import RunDir
-from async_r1.view import Row, RunView, level_accuracies, position
+from async_r1.view import RunView
 
 END_STEPS = 5  # that make up the start and the end of a run
 _STALENESS = ("staleness/max", "staleness/bound")
@@ -76,7 +77,7 @@ def summarize(view: RunView) -> Summary:
     every = view.streams.get("learner", [])  # what a restore undid was trained all the same
     maxima = [row["staleness/max"] for row in every if row.get("staleness/max") is not None]
     bounds = [row["staleness/bound"] for row in every if row.get("staleness/bound") is not None]
-    checked = [row for row in every if None not in map(row.get, _STALENESS)]
+    unchecked = [row for row in every if None in map(row.get, _STALENESS)]
     measured = [row for row in view.evals if row.get("eval/accuracy") is not None]
     sampled = [counter_total(rows, "tokens/sampled") for rows in view.actors.values()]
     tokens_sampled = sum(n for n in sampled if n is not None) if any(sampled) else None
@@ -102,8 +103,8 @@ def summarize(view: RunView) -> Summary:
         staleness_mean=weighted_mean(every, "staleness/mean", "batch/num_tokens"),
         staleness_max=max(maxima, default=None),
         staleness_bound=max(bounds, default=view.option("staleness.eta")),
-        over_bound=[position(r) for r in checked if r["staleness/max"] > r["staleness/bound"]],
-        bound_unknown=len(every) - len(checked),
+        over_bound=[position(row) for row in exceeding_bound(every)],
+        bound_unknown=len(unchecked),
         three_versions_frac=weighted_mean(
             every, "versions_per_rollout/three_or_more_frac", "batch/num_rollouts"
         ),

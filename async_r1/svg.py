@@ -14,7 +14,7 @@ from typing import Literal
 from async_r1.scale import Scale, tick_label, tick_step, ticks, value_range
 
 WIDTH, HEIGHT = 520, 236
-LEFT, RIGHT, TOP, BOTTOM = 56, 10, 8, 38
+LEFT, RIGHT, TOP, BOTTOM = 60, 10, 8, 38
 X_INTERVALS, Y_INTERVALS = 8, 5
 
 Point = tuple[float, float]
@@ -147,7 +147,7 @@ def _axis_labels(axes: Axes) -> str:
     return (
         f'<text class="label" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 5}">'
         f"{escape(axes.x_label)}</text>"
-        f'<text class="label" transform="translate(10 {middle}) rotate(-90)">'
+        f'<text class="label" transform="translate(9 {middle}) rotate(-90)">'
         f"{escape(axes.y_label)}</text>"
     )
 
@@ -158,8 +158,9 @@ def _draw(line: Series, x: Scale, y: Scale) -> str:
     for run in _runs(line.x, line.y, margins):
         band = [(px, py, m) for px, py, m in run if m is not None]
         if len(band) > 1:
-            edge = [(px, py + m) for px, py, m in band] + [(px, py - m) for px, py, m in band[::-1]]
-            shapes.append(f'<polygon class="band" points="{_points(edge, x, y)}"/>')
+            upper = [(px, min(py + m, y.high)) for px, py, m in band]
+            lower = [(px, max(py - m, y.low)) for px, py, m in band]
+            shapes.append(f'<polygon class="band" points="{_points(upper + lower[::-1], x, y)}"/>')
         points = [(px, py) for px, py, _ in run]
         if len(points) > 1:
             drawn = _points(thin(points, WIDTH - LEFT - RIGHT), x, y)

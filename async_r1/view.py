@@ -16,9 +16,8 @@ from async_r1.averages import mean_of
 from async_r1.errors import RunDirError
 from async_r1.metrics import RowTail
 from async_r1.role_view import RoleView, RoleWatch, clock
+from async_r1.rows import Row, position
 from async_r1.run_dir import RunDir, read_json
-
-Row = dict[str, Any]
 
 SMOOTHING_STEPS = 10
 RECENT_STEPS = 40  # from which the time left is estimated
@@ -72,6 +71,11 @@ class RunView:
         for part in name.split("."):
             value = value.get(part) if isinstance(value, dict) else None
         return default if value is None else value
+
+    @property
+    def name(self) -> str:
+        """The run's name: that of its directory."""
+        return self.run_dir.root.resolve().name
 
     @property
     def status(self) -> dict[str, Any]:
@@ -178,19 +182,6 @@ class RunView:
                 return rows
             except json.JSONDecodeError:  # the tail goes on after the damaged line
                 self.damaged_lines += 1
-
-
-def position(row: Row) -> int:
-    """Where a row stands on the axis of optimizer steps."""
-    step = row.get("step")
-    return int(row.get("policy_version") or 0) if step is None else int(step)
-
-
-def level_accuracies(row: Row) -> list[tuple[int, float | None]]:
-    """(level, held-out accuracy) of an eval row, lowest level first."""
-    prefix = "eval/accuracy/level_"
-    names = [name for name in row if name.startswith(prefix) and name[len(prefix) :].isdigit()]
-    return sorted((int(name[len(prefix) :]), row[name]) for name in names)
 
 
 def _append(history: list[Row], row: Row) -> None:

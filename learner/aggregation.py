@@ -43,9 +43,7 @@ def token_weights(
     return (weights[rollout] * mask).astype(np.float32)
 
 
-def inclusion_weights(
-    probabilities: NDArray[np.float32], beta: float = 1.0
-) -> NDArray[np.float64]:
+def inclusion_weights(probabilities: NDArray[np.float32], beta: float = 1.0) -> NDArray[np.float64]:
     """Correction for rollouts drawn with unequal probability [R]: P^-beta over its mean.
 
     Prioritized experience replay (arXiv 1511.05952, section 3.4) with its own mean in place of

@@ -1,7 +1,6 @@
 """The DeepSpeed engine behind one call: micro-batches in, one optimizer step done."""
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -157,14 +156,6 @@ def deepspeed_config(cfg: LearnerConfig, dtype: torch.dtype) -> dict[str, Any]:
         ours["bf16"] = {"enabled": True}
         ours["data_types"] = {"grad_accum_dtype": "fp32"}
     return _merge(ours, cfg.deepspeed)
-
-
-def quiet_deepspeed() -> None:
-    """Settings that DeepSpeed reads when it is imported; call it before.
-
-    Without a GPU it must be told to use the CPU, or it looks for one and warns.
-    """
-    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

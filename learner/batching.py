@@ -75,8 +75,7 @@ def collate(
     prompts = _slices(sequences.prompt_lens, rows)
     completions = _slices(sequences.completion_lens, rows)
     length = max(
-        (p.stop - p.start) + (c.stop - c.start)
-        for p, c in zip(prompts, completions, strict=True)
+        (p.stop - p.start) + (c.stop - c.start) for p, c in zip(prompts, completions, strict=True)
     )
     input_ids = np.zeros((len(rows), length), np.int64)
     sources, sequence = [], []

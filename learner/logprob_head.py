@@ -24,9 +24,7 @@ class LogprobHead(nn.Module):
         self.bias = projection.bias
         self.chunk = chunk
 
-    def forward(
-        self, hidden: Tensor, targets: Tensor, temperature: float
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         """Log-probs of `targets` and entropies (without gradient), float32 [N] each.
 
         `hidden` [N, H] is what predicts `targets` [N]. The distribution is the softmax of float32

@@ -91,7 +91,9 @@ class Ranks:
         try:
             call()
         except RuntimeError as error:
-            raise PeerError(f"learner_{self.rank:03d} lost another learner rank: {error}") from error
+            raise PeerError(
+                f"learner_{self.rank:03d} lost another learner rank: {error}"
+            ) from error
 
 
 def join(index: int, size: int, timeout_s: float) -> Ranks:

@@ -19,8 +19,8 @@ class Statistics:
         self.sums[name] = self.sums[name] + total if name in self.sums else total
 
     def maximum(self, name: str, values: Tensor) -> None:
-        """Raise the named maximum to that of `values`, none of them negative."""
-        largest = values.detach().amax().double() if values.numel() else values.new_zeros(()).double()
+        """Raise the named maximum to that of `values`, of which there must be one."""
+        largest = values.detach().amax().double()
         before = self.maxima.get(name)
         self.maxima[name] = largest if before is None else torch.maximum(before, largest)
 

@@ -1,0 +1,29 @@
+"""What a metric row means beyond its plain values."""
+
+from collections.abc import Iterable
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def position(row: Row) -> int:
+    """Where a row stands on the axis of optimizer steps."""
+    step = row.get("step")
+    return int(row.get("policy_version") or 0) if step is None else int(step)
+
+
+def exceeding_bound(rows: Iterable[Row]) -> list[Row]:
+    """The learner rows in which a token older than the bound was trained."""
+    return [
+        row
+        for row in rows
+        if None not in (row.get("staleness/max"), row.get("staleness/bound"))
+        and row["staleness/max"] > row["staleness/bound"]
+    ]
+
+
+def level_accuracies(row: Row) -> list[tuple[int, float | None]]:
+    """(level, held-out accuracy) of an eval row, lowest level first."""
+    prefix = "eval/accuracy/level_"
+    names = [name for name in row if name.startswith(prefix) and name[len(prefix) :].isdigit()]
+    return sorted((int(name[len(prefix) :]), row[name]) for name in names)

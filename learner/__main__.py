@@ -1,0 +1,49 @@
+"""`python -m learner --config RUN/config/resolved.json --index 0 [--sft]`: one rank."""
+
+import os
+import sys
+import traceback
+
+from async_r1.role import STOPPED, Role, Stopped
+
+
+def main() -> int:
+    argv = sys.argv[1:]
+    sft = "--sft" in argv
+    role = Role.start("learner", [arg for arg in argv if arg != "--sft"])
+    try:
+        _run(role, sft)
+    except Stopped:
+        code = STOPPED
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    else:
+        code = 0
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code:
+        # Not through the interpreter's exit: threads of a broken process group can hold it up,
+        # and would write behind the traceback.
+        os._exit(code)
+    return code
+
+
+def _run(role: Role, sft: bool) -> None:
+    role.status("starting", "importing torch and DeepSpeed")
+    import torch
+
+    torch.set_num_threads(max(1, role.resolved.threads.get(role.name, 1)))
+    torch.manual_seed(role.config.seed)
+    from learner.quiet import quiet_libraries
+
+    quiet_libraries()
+    if sft:
+        from learner.sft import run
+    else:
+        from learner.loop import run
+    run(role)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
