@@ -32,6 +32,7 @@ TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 SDISTS = ("antlr4-python3-runtime", "deepspeed")
 # In the environment of whoever runs us, these would send pip or Python elsewhere.
 DIVERTING = ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")
+CHATTER = ("WARNING", "Requirement already satisfied", "Looking in")
 IMPORTS = (
     "torch, vllm, deepspeed, zmq, msgpack, hydra, async_r1, "
     "transformers.models.qwen3.modeling_qwen3"
@@ -151,8 +152,8 @@ def run(command: list[str], check: bool = True) -> bool:
         done = subprocess.run(command, cwd=str(ROOT), env=env, stdout=log, stderr=log)
     if done.returncode and check:
         lines = LOG.read_text(errors="replace").splitlines()
-        tail = [line for line in lines if not line.startswith("WARNING")][-12:]
-        print("\n" + "\n".join(tail), file=sys.stderr)
+        telling = [line[:200] for line in lines if not line.startswith(CHATTER)]
+        print("\n" + "\n".join(telling[-8:]), file=sys.stderr)
         fail(f"the command above failed; the whole log is {LOG}", "mend that and run again")
     return done.returncode == 0
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from async_r1.averages import mean_of
-from async_r1.rows import Row, position
+from async_r1.rows import Row, position, version_of
 from async_r1.svg import Axes, LineStyle, Series, line_chart
 from async_r1.view import ACTOR_GONE_VERSIONS, SMOOTHING_STEPS, RunView
 
@@ -82,10 +82,14 @@ class Chart:
         return line_chart(f"{self.name}-{axis}", self.title, series, axes)
 
 
-def metric(rows: Sequence[Row], name: str) -> list[Point]:
-    """A metric of every row, None where a row lacks it; no point at all if none has it."""
-    points = [Point(position(row), row.get("wall_s") or 0.0, row.get(name)) for row in rows]
-    return points if any(point.value is not None for point in points) else []
+def metric(view: RunView, name: str) -> list[Point]:
+    """A metric of every optimizer step; no point at all if no row has it."""
+    return _known([Point(position(row), _wall_s(row), row.get(name)) for row in view.steps])
+
+
+def eval_metric(view: RunView, name: str) -> list[Point]:
+    """A metric of every eval, at the step that published the version it measured."""
+    return _known([Point(_published(view, row), _wall_s(row), row.get(name)) for row in view.evals])
 
 
 def smooth(points: Sequence[Point], window: int = SMOOTHING_STEPS) -> list[Point]:
@@ -111,19 +115,19 @@ def actor_series(
         (row, actor)
         for actor, own in view.actors.items()
         for row in own
-        if row.get(name) is not None and row.get("policy_version") is not None
+        if row.get(name) is not None
     ]
-    rows.sort(key=lambda item: (item[0]["policy_version"], item[0].get("wall_s") or 0.0))
-    last_version = {actor: row["policy_version"] for row, actor in rows}
+    rows.sort(key=lambda item: (version_of(item[0]), _wall_s(item[0])))
+    last_version = {actor: version_of(row) for row, actor in rows}
     latest: dict[str, float] = {}
     by_version: dict[int, Point] = {}
     for row, actor in rows:
-        version = row["policy_version"]
+        version = version_of(row)
         latest[actor] = row[name]
         oldest = version - ACTOR_GONE_VERSIONS
         latest = {other: value for other, value in latest.items() if last_version[other] >= oldest}
         combined = combine(list(latest.values()))
-        by_version[version] = Point(position(row), row.get("wall_s") or 0.0, combined)
+        by_version[version] = Point(_published(view, row), _wall_s(row), combined)
     return list(by_version.values())
 
 
@@ -132,3 +136,15 @@ def time_unit(longest_s: float) -> tuple[float, str]:
     if longest_s < 120:
         return 1.0, "s"
     return (60.0, "min") if longest_s < 7200 else (3600.0, "h")
+
+
+def _known(points: list[Point]) -> list[Point]:
+    return points if any(point.value is not None for point in points) else []
+
+
+def _published(view: RunView, row: Row) -> int:
+    return view.step_of_version(version_of(row))
+
+
+def _wall_s(row: Row) -> float:
+    return float(row.get("wall_s") or 0.0)

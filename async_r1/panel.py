@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from typing import TextIO
 
-import rich.console
 from rich.box import ROUNDED
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
@@ -21,6 +20,8 @@ from async_r1.view import RunView
 MAX_WIDTH = 100
 SPARK_WIDTH = 30
 MAX_ROLES = 8
+_FRAME = 6  # border and padding, both sides
+_COLUMNS = (18, 8, 26)  # name, value, note
 _STATE_STYLE = {"running": "green", "done": "dim", "waiting": "yellow", "starting": "cyan"}
 
 
@@ -30,25 +31,33 @@ class LivePanel:
     def __init__(self, view: RunView, stream: TextIO, clock: Callable[[], float]) -> None:
         self._view = view
         self._clock = clock
-        console = rich.console.Console(file=stream, force_terminal=True)
-        self._live = Live(console=console, auto_refresh=False)
+        self._live = Live(console=Console(file=stream, force_terminal=True), auto_refresh=False)
         self._live.start()
 
     def update(self) -> None:
         """Draw the view as it is now."""
-        self._live.update(render(self._view, self._clock()), refresh=True)
+        panel = render(self._view, self._clock(), self._live.console.width)
+        self._live.update(panel, refresh=True)
 
     def close(self) -> None:
         """Leave the panel standing and give the cursor back."""
         self._live.stop()
 
 
-def render(view: RunView, now: float) -> Panel:
-    """The panel: what the roles wait for while starting, then the numbers of the last step."""
+def render(view: RunView, now: float, width: int = MAX_WIDTH) -> Panel:
+    """The panel: what the roles wait for while starting, then the numbers of the last step.
+
+    Args:
+        now: time.time().
+        width: columns of the terminal; the panel takes MAX_WIDTH at most.
+    """
+    width = min(width, MAX_WIDTH)
     roles = view.roles(now)
     body: RenderableType
     if view.steps:
-        body = Group(_progress(view, now), Text(), _numbers(view), Rule(style="dim"), _roles(roles))
+        body = Group(
+            _progress(view, now), Text(), _numbers(view, width), Rule(style="dim"), _roles(roles)
+        )
     else:
         body = Group(Text("starting", style="bold"), Text(), _roles(roles))
     experiment = view.option("experiment") or view.option("task.name", "")
@@ -62,44 +71,49 @@ def render(view: RunView, now: float) -> Panel:
         box=ROUNDED,
         border_style="dim",
         padding=(1, 2),
-        width=MAX_WIDTH,
+        width=width,
     )
 
 
 def _progress(view: RunView, now: float) -> Table:
     num_updates = view.option("learner.num_updates")
-    grid = Table.grid(padding=(0, 2))
+    grid = Table.grid(padding=(0, 2), expand=True)
+    for ratio in (None, None, 1, None, None):
+        grid.add_column(ratio=ratio, no_wrap=True)
     grid.add_row(
         Text.assemble(("step ", "dim"), (f"{count(view.step)}/{count(num_updates)}", "bold")),
         Text.assemble(("version ", "dim"), (count(view.version), "bold")),
-        ProgressBar(total=num_updates, completed=view.step, width=24) if num_updates else Text(),
+        ProgressBar(total=num_updates, completed=view.step) if num_updates else Text(),
         Text.assemble((duration(view.elapsed_s(now)), "bold"), (" elapsed", "dim")),
         Text.assemble((duration(view.time_left_s(now)), "bold"), (" left", "dim")),
     )
     return grid
 
 
-def _numbers(view: RunView) -> Table:
-    rewards = [row.get("reward/mean") for row in view.steps]
-    lengths = [row.get("completion_length/mean") for row in view.steps]
-    evals = [row.get("eval/accuracy") for row in view.evals]
+def _numbers(view: RunView, width: int) -> Table:
+    # As wide as there is room for: cutting one off would hide the newest values.
+    cells = max(0, min(SPARK_WIDTH, width - _FRAME - sum(_COLUMNS) - 2 * len(_COLUMNS)))
+    rewards = sparkline([row.get("reward/mean") for row in view.steps], cells)
+    lengths = sparkline([row.get("completion_length/mean") for row in view.steps], cells)
+    evals = sparkline([row.get("eval/accuracy") for row in view.evals], cells, 0.0, 1.0)
     bound = view.latest("staleness/bound")
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", min_width=18)
-    table.add_column(justify="right", min_width=8, style="bold")
-    table.add_column(min_width=26)
+    name_width, value_width, note_width = _COLUMNS
+    table.add_column(style="dim", min_width=name_width)
+    table.add_column(justify="right", min_width=value_width, style="bold")
+    table.add_column(min_width=note_width)
     table.add_column(style="cyan", no_wrap=True)
     table.add_row(
         "reward",
         number(view.latest("reward/mean")),
         _note(f"smoothed {number(view.smoothed('reward/mean'))}"),
-        sparkline(rewards, SPARK_WIDTH),
+        rewards,
     )
     table.add_row(
         "held-out accuracy",
         number(view.evals[-1].get("eval/accuracy") if view.evals else None),
         _note(_eval_note(view.evals)),
-        sparkline(evals, SPARK_WIDTH, 0.0, 1.0),
+        evals,
     )
     table.add_row(
         "accuracy",
@@ -110,7 +124,7 @@ def _numbers(view: RunView) -> Table:
         "completion length",
         number(view.latest("completion_length/mean"), 1),
         _note(f"tokens, longest {count(view.latest('completion_length/max'))}"),
-        sparkline(lengths, SPARK_WIDTH),
+        lengths,
     )
     table.add_row(
         "tokens/s sampled",

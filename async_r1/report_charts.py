@@ -1,8 +1,8 @@
 """Which charts a report has and which rows each of them draws."""
 
 from async_r1.averages import mean_of
-from async_r1.chart import Chart, Line, actor_series, metric, smooth
-from async_r1.rows import exceeding_bound, level_accuracies
+from async_r1.chart import Chart, Line, actor_series, eval_metric, metric, smooth
+from async_r1.rows import exceeding_bound, level_accuracies, position
 from async_r1.svg import LineStyle
 from async_r1.view import SMOOTHING_STEPS, RunView
 
@@ -18,7 +18,7 @@ def charts(view: RunView) -> list[Chart]:
 
 
 def _outcome(view: RunView) -> list[Chart]:
-    reward = metric(view.steps, "reward/mean")
+    reward = metric(view, "reward/mean")
     levels = sorted({level for row in view.evals for level, _ in level_accuracies(row)})
     return [
         Chart(
@@ -41,12 +41,12 @@ def _outcome(view: RunView) -> list[Chart]:
             lines=[
                 Line(
                     label="sampled, training prompts",
-                    points=smooth(metric(view.steps, "accuracy/mean")),
+                    points=smooth(metric(view, "accuracy/mean")),
                     color=OTHER,
                 ),
                 Line(
                     label="held out",
-                    points=metric(view.evals, "eval/accuracy"),
+                    points=eval_metric(view, "eval/accuracy"),
                     color=HELD_OUT,
                     style="dots",
                     margin=[row.get("eval/accuracy/ci95") for row in view.evals],
@@ -63,7 +63,7 @@ def _outcome(view: RunView) -> list[Chart]:
             lines=[
                 Line(
                     label=f"level {level}",
-                    points=metric(view.evals, f"eval/accuracy/level_{level}"),
+                    points=eval_metric(view, f"eval/accuracy/level_{level}"),
                     color=_LEVELS[i % len(_LEVELS)],
                     style="dots",
                 )
@@ -165,10 +165,10 @@ def _off_policy(view: RunView) -> list[Chart]:
 
 
 def _over_bound(view: RunView) -> list[Line]:
-    rows = exceeding_bound(view.steps)
-    points = metric(rows, "staleness/max")
-    return [Line(label="over the bound", points=points, color=LIMIT, style="dots")] if rows else []
+    steps = {position(row) for row in exceeding_bound(view.steps)}
+    points = [point for point in metric(view, "staleness/max") if point.step in steps]
+    return [Line(label="over the bound", points=points, color=LIMIT, style="dots")] if steps else []
 
 
 def _learner(view: RunView, name: str, label: str, color: str, style: LineStyle = "line") -> Line:
-    return Line(label=label, points=metric(view.steps, name), color=color, style=style)
+    return Line(label=label, points=metric(view, name), color=color, style=style)

@@ -7,9 +7,13 @@ Row = dict[str, Any]
 
 
 def position(row: Row) -> int:
-    """Where a row stands on the axis of optimizer steps."""
-    step = row.get("step")
-    return int(row.get("policy_version") or 0) if step is None else int(step)
+    """The optimizer step of a learner row."""
+    return int(row.get("step") or 0)
+
+
+def version_of(row: Row) -> int:
+    """The policy version of a row; 0 if it has none."""
+    return int(row.get("policy_version") or 0)
 
 
 def exceeding_bound(rows: Iterable[Row]) -> list[Row]:

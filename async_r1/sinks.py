@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from async_r1.config import Config
 from async_r1.errors import ConfigError
-from async_r1.rows import Row, position
+from async_r1.rows import Row, position, version_of
 from async_r1.run_dir import RunDir
 from async_r1.schema import to_dict
 from async_r1.view import RunView
@@ -116,8 +116,13 @@ class Sink:
             for row in rows[self._shown.get(stream, 0) :]:
                 assert self._tracker is not None
                 wall_time = started_at + (row.get("wall_s") or 0.0)
-                self._tracker.write(position(row), wall_time, scalars(stream, row))
+                self._tracker.write(self._step(stream, row), wall_time, scalars(stream, row))
             self._shown[stream] = len(rows)
+
+    def _step(self, stream: str, row: Row) -> int:
+        if stream == "learner":
+            return position(row)
+        return self._view.step_of_version(version_of(row))
 
     def _guarded(self, action: Callable[[], T]) -> T | None:
         try:

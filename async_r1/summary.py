@@ -83,6 +83,9 @@ def summarize(view: RunView) -> Summary:
     tokens_sampled = sum(n for n in sampled if n is not None) if any(sampled) else None
     tokens_trained = view.latest("tokens")
     training_s = _training_s(view)
+    groups = view.streams.get("buffer", [])  # counted anew in every row
+    closed = sum(row.get("groups/closed") or 0 for row in groups)
+    zero_variance = sum(row.get("groups/zero_variance") or 0 for row in groups)
     return Summary(
         state=view.status.get("state") or UNKNOWN,
         steps=view.step,
@@ -112,9 +115,7 @@ def summarize(view: RunView) -> Summary:
             time_weighted_mean(rows, "actor/idle_frac") for rows in view.actors.values()
         ),
         learner_idle_frac=weighted_mean(steps, "learner/idle_frac", "time/step_s"),
-        zero_variance_frac=mean_of(
-            row.get("reward/zero_std_frac") for row in view.streams.get("buffer", [])
-        ),
+        zero_variance_frac=ratio(zero_variance, closed),
     )
 
 

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import statistics
+from bisect import bisect_left
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from async_r1.averages import mean_of
 from async_r1.errors import RunDirError
 from async_r1.metrics import RowTail
 from async_r1.role_view import RoleView, RoleWatch, clock
-from async_r1.rows import Row, position
+from async_r1.rows import Row, position, version_of
 from async_r1.run_dir import RunDir, read_json
 
 SMOOTHING_STEPS = 10
@@ -32,7 +33,7 @@ class RunView:
         streams: rows by name of the metric file, as written, restarts included.
         steps: learner rows that are part of the policy's history: after a restore from a
             checkpoint the rows of the steps it undid are left out.
-        evals: eval rows, likewise.
+        evals: eval rows of versions in that history.
         resolved: `config/resolved.json` as plain values, so that runs of other versions of the
             schema stay readable.
         damaged_lines: complete lines that are no row, as a process killed while writing leaves.
@@ -57,12 +58,11 @@ class RunView:
         for path in sorted(self.run_dir.metrics.glob("*.jsonl")):
             rows = self._new_rows(self._tails.setdefault(path.stem, RowTail(path)))
             self.streams.setdefault(path.stem, []).extend(rows)
-            for row in rows:
-                if path.stem == "learner":
-                    _append(self.steps, row)
-                elif path.stem == "eval":
-                    _append(self.evals, row)
+            for row in rows if path.stem == "learner" else ():
+                _append(self.steps, row)
             came = came or bool(rows)
+        if came:
+            self.evals = self._of_history(self.streams.get("eval", []))
         return came
 
     def option(self, name: str, default: Any = None) -> Any:
@@ -96,7 +96,17 @@ class RunView:
     def version(self) -> int:
         """The newest policy version in the rows."""
         lasts = (rows[-1] for rows in self.streams.values() if rows)
-        return max((row.get("policy_version") or 0 for row in lasts), default=0)
+        return max(map(version_of, lasts), default=0)
+
+    def step_of_version(self, version: int) -> int:
+        """Optimizer steps that were done when a version was published."""
+        done = bisect_left(self.steps, version, key=version_of)
+        row = self.steps[done - 1] if done else {"step": 0, "policy_version": -1}
+        if done < len(self.steps):
+            return position(row)
+        # A row of a version may be read before that of the step which published it.
+        unread = max(0, version - 1 - version_of(row))
+        return position(row) + unread * int(self.option("learner.updates_per_publish", 1))
 
     def latest(self, name: str) -> float | None:
         """A metric of the last optimizer step."""
@@ -138,7 +148,7 @@ class RunView:
         firsts = [
             after
             for before, after in pairwise(self.steps[-RECENT_STEPS:])
-            if before.get("policy_version") != after.get("policy_version")
+            if version_of(before) != version_of(after)
         ]
         rates = [
             (b.get("wall_s", 0.0) - a.get("wall_s", 0.0)) / (position(b) - position(a))
@@ -165,10 +175,14 @@ class RunView:
 
     def _actor_values(self, name: str) -> list[float]:
         lasts = [rows[-1] for rows in self.actors.values()]
-        newest = max((row.get("policy_version") or 0 for row in lasts), default=0)
-        oldest = newest - ACTOR_GONE_VERSIONS
-        present = [row for row in lasts if (row.get("policy_version") or 0) >= oldest]
+        oldest = max(map(version_of, lasts), default=0) - ACTOR_GONE_VERSIONS
+        present = [row for row in lasts if version_of(row) >= oldest]
         return [row[name] for row in present if row.get(name) is not None]
+
+    def _of_history(self, rows: list[Row]) -> list[Row]:
+        trained_at = {version_of(row) for row in self.steps}
+        known = {0, *trained_at, *(version + 1 for version in trained_at)}
+        return [row for row in rows if version_of(row) in known or version_of(row) > max(known)]
 
     def _new_rows(self, tail: RowTail) -> list[Row]:
         rows: list[Row] = []

@@ -148,8 +148,8 @@ def buffer_row(learner: dict[str, Any], rng: random.Random) -> dict[str, Any]:
         "wall_s": learner["wall_s"] - 0.2,
         "step": learner["step"],
         "policy_version": learner["policy_version"],
-        "groups/closed": 40 * learner["step"],
-        "groups/zero_variance": 8 * learner["step"],
+        "groups/closed": 40,
+        "groups/zero_variance": rng.randint(4, 12),
         "reward/mean": learner["reward/mean"],
         "reward/zero_std_frac": min(1.0, abs(rng.gauss(0.2, 0.05))),
         "accuracy/mean": learner["accuracy/mean"],
@@ -191,7 +191,7 @@ def actor_rows(steps: int, index: int, rng: random.Random) -> list[dict[str, Any
         rows.append(
             {
                 "wall_s": wall_s(version) + 0.05 * (index + 1),
-                "step": version,
+                "step": version,  # actors count their rows, they do not know the learner's steps
                 "policy_version": version,
                 "perf/tokens_per_s": rate,
                 "actor/idle_frac": min(1.0, abs(rng.gauss(0.06, 0.02)) + 0.3 / version),

@@ -1,0 +1,135 @@
+"""The client against a buffer that answers, fails, misbehaves or is silent."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from async_r1.channels import Router
+from async_r1.errors import DeadlineError, PeerError, ProtocolError, TrainingError
+from async_r1.messages import read_batch, write_batch
+from async_r1.wire import Message
+from learner import client as client_module
+from learner.client import BufferClient
+from tests.learner.batches import random_batch
+
+Answer = Callable[[Message], Message | None]
+
+
+class FakeBuffer:
+    """Answers what `answer` says; keeps all that it received."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.router = Router("tcp://127.0.0.1:*")
+        self.address = self.router.socket.last_endpoint.decode()
+        self.received: list[Message] = []
+        self._answer = answer
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(10)
+        self.router.close()
+
+    def _serve(self) -> None:
+        while not self._stop.is_set():
+            received = self.router.receive(0.02)
+            if received is not None:
+                peer, message = received
+                assert isinstance(message, Message)
+                self.received.append(message)
+                answer = self._answer(message)
+                if answer is not None:
+                    self.router.send(peer, answer)
+
+
+@contextmanager
+def talking_to(answer: Answer) -> Iterator[tuple[BufferClient, FakeBuffer]]:
+    buffer = FakeBuffer(answer)
+    client = BufferClient(buffer.address, "learner_000", timeout_s=5.0)
+    try:
+        yield client, buffer
+    finally:
+        client.close()
+        buffer.close()
+
+
+def test_conversation() -> None:
+    batch = random_batch(0)
+    answers = {
+        "hello": Message("welcome", {}),
+        "batch_request": write_batch(batch),
+        "step_done": Message("ok", {}),
+        "finish": Message("finished", {}),
+    }
+    with talking_to(lambda message: answers.get(message.kind)) as (client, buffer):
+        client.hello(0)
+        received = read_batch(client.request_batch(3, timeout_s=5.0))
+        client.step_done(batch_id=1, step=1, policy_version=4, trained_tokens=60)
+        client.finish(4, timeout_s=5.0)
+    assert (received.token_ids == batch.token_ids).all()
+    assert [message.kind for message in buffer.received[:4]] == list(answers)
+    assert buffer.received[0].values["role"] == "learner"
+    assert buffer.received[1].values == {"policy_version": 3}
+    assert buffer.received[2].values == {
+        "batch_id": 1,
+        "step": 1,
+        "policy_version": 4,
+        "trained_tokens": 60,
+    }
+
+
+def test_a_silent_buffer_is_named_within_the_deadline() -> None:
+    with talking_to(lambda _: None) as (client, buffer):
+        started = time.monotonic()
+        with pytest.raises(DeadlineError) as caught:
+            client.request_batch(3, timeout_s=0.3)
+        assert 0.3 <= time.monotonic() - started < 2.0
+    assert buffer.address in str(caught.value)
+    assert "batch_request" in str(caught.value)
+
+
+def test_an_absent_buffer_is_named_within_the_deadline() -> None:
+    client = BufferClient("tcp://127.0.0.1:9", "learner_000", timeout_s=0.3)
+    with pytest.raises(DeadlineError, match=r"tcp://127\.0\.0\.1:9 did not answer hello"):
+        client.hello(0)
+    client.close()
+
+
+def test_errors_of_the_buffer_come_out_as_what_they_are() -> None:
+    def error(name: str) -> Answer:
+        return lambda _: Message("error", {"error": name, "text": "no usable group"})
+
+    with talking_to(error("TrainingError")) as (client, _):
+        with pytest.raises(TrainingError, match="no usable group"):
+            client.request_batch(0, timeout_s=5.0)
+    for name in ("SystemExit", "NoSuchError", "annotations"):
+        with talking_to(error(name)) as (client, _):
+            with pytest.raises(PeerError, match=f"{name}: no usable group"):
+                client.request_batch(0, timeout_s=5.0)
+
+
+def test_a_wrong_answer_is_an_error() -> None:
+    with talking_to(lambda _: Message("ok", {})) as (client, _):
+        with pytest.raises(ProtocolError, match="answered batch_request with 'ok', not 'batch'"):
+            client.request_batch(0, timeout_s=5.0)
+
+
+def test_waiting_looks_after_other_things_and_shows_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "POLL_S", 0.02)
+    monkeypatch.setattr(client_module, "HEARTBEAT_S", 0.05)
+    beats = []
+
+    def answer(message: Message) -> Message | None:
+        beats.append(message.kind)
+        return write_batch(random_batch(0)) if beats.count("heartbeat") == 3 else None
+
+    idle: list[float] = []
+    with talking_to(answer) as (client, _):
+        client.request_batch(0, timeout_s=10.0, on_idle=idle.append)
+    assert len(idle) >= 3
+    assert idle == sorted(idle)
