@@ -83,7 +83,9 @@ class ActorLoop:
             for chunk in chunks:
                 self._advance(chunk)
         else:
+            started = time.monotonic()
             self._wait()
+            self._stats.waited(time.monotonic() - started)
 
     @property
     def _can_step(self) -> bool:

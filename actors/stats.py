@@ -9,12 +9,13 @@ from async_r1.metrics import MetricsWriter
 
 
 class ActorStats:
-    """Counts tokens and the time in which the engine did not step."""
+    """Counts tokens, and where the time goes: idle is waiting for somebody, or loading weights."""
 
     def __init__(self, writer: MetricsWriter) -> None:
         self._writer = writer
         self._since = time.monotonic()
-        self._busy_s = 0.0
+        self._engine_s = 0.0
+        self._waiting_s = 0.0
         self._tokens = 0
         self._num_rows = 0
         self._num_steps = 0
@@ -25,11 +26,15 @@ class ActorStats:
     def stepped(self, seconds: float, chunks: list[TokenChunk]) -> None:
         """The engine took a step of this length."""
         count = sum(len(chunk.token_ids) for chunk in chunks)
-        self._busy_s += seconds
+        self._engine_s += seconds
         self._tokens += count
         self.total_tokens += count
         self._num_steps += 1
         self._in_flight += len(chunks)
+
+    def waited(self, seconds: float) -> None:
+        """Nothing could be sampled for this long."""
+        self._waiting_s += seconds
 
     def version_loaded(
         self, engine: SamplingEngine, weights: WeightReceiver, client: BufferClient
@@ -43,7 +48,8 @@ class ActorStats:
                 "step": self._num_rows,
                 "policy_version": engine.policy_version,
                 "perf/tokens_per_s": self._tokens / elapsed,
-                "actor/idle_frac": max(0.0, 1.0 - self._busy_s / elapsed),
+                "actor/idle_frac": min(1.0, (self._waiting_s + weights.last_update_s) / elapsed),
+                "actor/engine_frac": self._engine_s / elapsed,
                 "actor/in_flight": engine.num_in_flight,
                 "actor/batch_size": self._in_flight / max(1, self._num_steps),
                 "tokens/sampled": self.total_tokens,
@@ -52,5 +58,6 @@ class ActorStats:
                 "leases/suspended": self.suspended,
             }
         )
-        self._since, self._busy_s, self._tokens = now, 0.0, 0
+        self._since, self._engine_s, self._waiting_s = now, 0.0, 0.0
+        self._tokens = 0
         self._num_steps, self._in_flight = 0, 0

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 def group_centred(rewards: ArrayLike) -> NDArray[np.float32]:
     """Rewards of one group minus their mean [G] (Dr. GRPO, arXiv 2503.20783; Kimi k1.5 eq. 3)."""
     values = np.asarray(rewards, dtype=np.float64)
-    return (values - values.mean()).astype(np.float32)
+    return np.asarray(values - values.mean(), dtype=np.float32)
 
 
 def is_zero_variance(rewards: ArrayLike) -> bool:

@@ -1,5 +1,6 @@
 """What `launch` shows while a run goes on: a live panel on a terminal, plain lines elsewhere."""
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -43,7 +44,8 @@ class Console:
         stream = sys.stdout if stream is None else stream
         choice = config.logging.console
         if choice == "auto":
-            choice = "panel" if stream.isatty() else "plain"
+            can_redraw = stream.isatty() and os.environ.get("TERM") != "dumb"
+            choice = "panel" if can_redraw else "plain"
         self._view = RunView(run_dir)
         self._display: Display | None = None
         if choice == "panel":

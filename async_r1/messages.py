@@ -23,6 +23,9 @@ from async_r1.wire import Message
 
 T = TypeVar("T")
 
+_MAX_INT32 = 2**31 - 1
+_MAX_FLOAT32 = float(np.finfo(np.float32).max)
+
 _BATCH_ARRAYS = (
     ("prompt_ids", "i4"),
     ("prompt_lens", "i4"),
@@ -53,7 +56,7 @@ def get(message: Message, name: str, kind: type[T]) -> T:
         value = float(value)
     if type(value) is not kind:
         raise WireError(f"{message.kind}.{name} must be {kind.__name__}, got {value!r}")
-    return value  # type: ignore[return-value]
+    return value
 
 
 def write_segment(segment: Segment) -> Message:
@@ -91,15 +94,21 @@ def read_segment(message: Message) -> Segment:
     spans = []
     for pair in get(message, "spans", list):
         version, num_tokens = _int_pair("segment.spans", pair)
-        if version < 0 or num_tokens < 1:
+        if not 0 <= version <= _MAX_INT32 or num_tokens < 1:
             raise WireError(f"segment.spans must be non-empty runs of a version, got {pair!r}")
         spans.append(VersionSpan(version, num_tokens))
-    token_ids = _array(message, "token_ids", "i4")
+    token_ids = _token_ids(message, "token_ids")
     logprobs = _array(message, "behavior_logprobs", "f4", len(token_ids))
     mask = _array(message, "mask", "u1", len(token_ids)) if "mask" in message.arrays else None
-    prompt = _array(message, "prompt_ids", "i4") if "prompt_ids" in message.arrays else None
+    prompt = _token_ids(message, "prompt_ids") if "prompt_ids" in message.arrays else None
     if sum(span.num_tokens for span in spans) != len(token_ids):
         raise WireError(f"segment.spans must cover {len(token_ids)} tokens, got {spans}")
+    if status is SegmentStatus.STREAMING and not len(token_ids):
+        raise WireError("segment.token_ids must not be empty while the rollout is streaming")
+    if prompt is not None and not len(prompt):
+        raise WireError("segment.prompt_ids must not be empty")
+    if mask is not None and (mask > 1).any():
+        raise WireError("segment.mask must hold 0 and 1")
     if (status is SegmentStatus.FINISHED) != bool(finish):
         raise WireError(f"segment.finish_reason {finish!r} does not fit status {status.value}")
     if not np.isfinite(logprobs).all() or (logprobs > 0).any():
@@ -205,19 +214,19 @@ def read_score(message: Message) -> Score:
     """Score of a `score` message.
 
     Raises:
-        WireError: a reward is absent, not a number, or not finite.
+        WireError: a reward is absent, not a number, or not finite as a float32.
     """
     rewards = get(message, "rewards", dict)
     for name in ("task", "total"):
         if name not in rewards:
-            raise WireError(f"score.rewards must hold {name!r}, got {sorted(rewards)}")
+            raise WireError(f"score.rewards must hold {name!r}, got {list(rewards)}")
     for name, value in rewards.items():
-        if type(value) not in (int, float) or not np.isfinite(value):
+        if type(value) not in (int, float) or not abs(value) <= _MAX_FLOAT32:
             raise WireError(f"score.rewards.{name} must be a finite number, got {value!r}")
     return Score(
         rollout_id=_natural(message, "rollout_id"),
         lease_epoch=_natural(message, "lease_epoch"),
-        rewards={str(name): float(value) for name, value in rewards.items()},
+        rewards={name: float(value) for name, value in rewards.items()},
         text=get(message, "text", str),
     )
 
@@ -239,6 +248,9 @@ def read_batch(message: Message) -> Batch:
         WireError: an array is absent or its length contradicts the others.
     """
     arrays = {name: _array(message, name, dtype) for name, dtype in _BATCH_ARRAYS}
+    for name in ("prompt_lens", "completion_lens"):
+        if (arrays[name] < 0).any():
+            raise WireError(f"batch.{name} must be >= 0")
     num_rollouts = len(arrays["completion_lens"])
     num_tokens = int(arrays["completion_lens"].sum())
     per_token = ("token_ids", "behavior_logprobs", "versions", "mask")
@@ -275,6 +287,13 @@ def _enum(message: Message, name: str, cls: type[T]) -> T:
         return cls(value)  # type: ignore[call-arg]
     except ValueError:
         raise WireError(f"{message.kind}.{name} has no value {value!r}") from None
+
+
+def _token_ids(message: Message, name: str) -> Any:
+    token_ids = _array(message, name, "i4")
+    if (token_ids < 0).any():
+        raise WireError(f"{message.kind}.{name} must be >= 0")
+    return token_ids
 
 
 def _array(message: Message, name: str, dtype: str, length: int | None = None) -> Any:

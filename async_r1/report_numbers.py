@@ -51,7 +51,9 @@ def tiles(s: Summary) -> str:
             "held-out accuracy",
             number(last.get("eval/accuracy")),
             f"{versions(s.last_eval)}; from {number(first.get('eval/accuracy'))} "
-            f"at {versions(s.first_eval)}",
+            f"at {versions(s.first_eval)}"
+            if s.first_eval
+            else "not measured",
         ),
         ("reward", number(s.reward_last), f"from {number(s.reward_first)}"),
         (

@@ -6,9 +6,10 @@ lists and dictionaries, and the bounds that `opt` puts into a field's metadata.
 
 import dataclasses
 import difflib
+import operator
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any, TypeVar
 
@@ -16,11 +17,11 @@ from async_r1.errors import ConfigError
 
 T = TypeVar("T")
 
-_BOUNDS = (
-    ("ge", ">=", lambda value, bound: value >= bound),
-    ("gt", ">", lambda value, bound: value > bound),
-    ("le", "<=", lambda value, bound: value <= bound),
-    ("lt", "<", lambda value, bound: value < bound),
+_BOUNDS: tuple[tuple[str, str, Callable[[Any, float], bool]], ...] = (
+    ("ge", ">=", operator.ge),
+    ("gt", ">", operator.gt),
+    ("le", "<=", operator.le),
+    ("lt", "<", operator.lt),
 )
 
 
@@ -34,7 +35,7 @@ def opt(default: Any, *, doc: str, **bounds: float) -> Any:
 
 
 def build(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
-    """Build `cls` from nested plain values; every absent field takes its default.
+    """Build `cls` from nested plain values; an absent field takes its default, if it has one.
 
     Raises:
         ConfigError: one line naming the field, the rule and what was given.
@@ -54,6 +55,8 @@ def build(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
             value = _convert(hints[name], values[name], where)
             _check_bounds(value, f.metadata.get("bounds", {}), where)
             kwargs[name] = value
+        elif f.default is f.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"{_join(path, name)} is required")
     return cls(**kwargs)
 
 

@@ -183,9 +183,9 @@ def print_summary(run_dir: RunDir | str | os.PathLike[str], stream: TextIO | Non
     for name, text in lines(summary):
         bad = name.startswith("bound") and summary.bound_kept is False
         table.add_row(name, text, style="red" if bad else None)
-    if view.run_dir.report.exists():
-        table.add_row("report", str(view.run_dir.report))
-    console.print(table, soft_wrap=True)
+    console.print(table)
+    if view.run_dir.report.exists():  # on a line of its own: a path cut in two cannot be opened
+        console.print(f"report: {view.run_dir.report}", soft_wrap=True, markup=False)
 
 
 def _accuracy_table(summary: Summary) -> Table:

@@ -19,7 +19,11 @@ PROTOCOL_VERSION = 1
 MAX_HEADER_BYTES = 4 << 20
 MAX_FRAME_BYTES = 1 << 30
 MAX_FRAMES = 64
-DTYPES = {"i4": np.dtype("<i4"), "f4": np.dtype("<f4"), "u1": np.dtype("u1")}
+DTYPES: dict[str, np.dtype[Any]] = {
+    "i4": np.dtype("<i4"),
+    "f4": np.dtype("<f4"),
+    "u1": np.dtype("u1"),
+}
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -55,7 +59,7 @@ def encode(message: Message) -> list[bytes | memoryview]:
                 f"got {array.dtype} with {array.ndim} axes"
             )
         table.append([name, _NAMES[array.dtype], len(array)])
-        frames.append(memoryview(np.ascontiguousarray(array)).cast("B") if len(array) else b"")
+        frames.append(np.ascontiguousarray(array).data.cast("B") if len(array) else b"")
     header = [PROTOCOL_VERSION, message.kind, dict(message.values), table]
     return [msgpack.packb(header, use_bin_type=True), *frames]
 
@@ -109,7 +113,7 @@ def _decode_array(kind: str, entry: Any, frame: bytes | memoryview) -> tuple[str
     expected, size = length * dtype.itemsize, _num_bytes(frame)
     if expected > MAX_FRAME_BYTES or size != expected:
         raise WireError(f"{kind}.{name} must have {expected} bytes, got {size}")
-    return name, np.frombuffer(frame, dtype=dtype)
+    return name, np.frombuffer(memoryview(frame).toreadonly(), dtype=dtype)
 
 
 def _num_bytes(frame: bytes | memoryview) -> int:

@@ -271,7 +271,7 @@ class BufferCore:
 
     def _open_group(self) -> Any:
         if self._finish_request is not None or not self.drawing.admission.admits(
-            version=self.version, live=self.book.num_live, kept=len(self.drawing.table)
+            version=self.version, live=self.book.num_live
         ):
             return None
         group = self.book.open_group(

@@ -49,11 +49,12 @@ class Drawing:
         """Take a closed group into the table, or let it leave untrained."""
         self._stats.group_closed(group)
         if group.zero_variance and not self._config.buffer.keep_zero_variance:
-            self.admission.left_untrained()
-            if not len(self.table) and self.admission.refund_barren_quota():
-                self._barren_quotas += 1
-        elif self.table.insert(group.group_id, group) is not None:
-            self.admission.left_untrained()
+            self.admission.closed_untrained()
+        else:
+            self.admission.closed_usable()
+            if self.table.insert(group.group_id, group) is not None:
+                self.admission.became_unusable()
+        self._refund_barren_quotas()
 
     def draw(self, version: int, live: list[Group]) -> Batch | None:
         """A batch to train at `version`, or None while it must wait.
@@ -63,19 +64,21 @@ class Drawing:
         """
         if self._barren_quotas >= self._config.buffer.max_unusable_publishes:
             raise TrainingError(
-                f"no usable group in {self._barren_quotas} batches' worth: all rewards of every "
-                f"group are equal. Make task.levels easier or harder, raise buffer.group_size, "
+                f"no usable group in {self._barren_quotas} batches' worth: the rewards of every "
+                f"group are equal, or all of its tokens overdue. Make task.levels easier or harder, raise buffer.group_size, "
                 f"or check the reward (buffer.max_unusable_publishes="
                 f"{self._config.buffer.max_unusable_publishes})"
             )
         self._drop_overdue(version)
+        self._refund_barren_quotas()
         if self.staleness.must_wait(live, version):
             return None
-        count = self.admission.draw_size(len(self.table))
+        count = self.admission.draw_size()
         if not count or not self.table.rate_limiter.can_sample(count):
             return None
         draw = self.table.sample(count, self._rng)
-        self.admission.drawn(count)
+        kept = self.table.items()
+        self.admission.drawn(sum(item_id in kept for item_id in draw.item_ids))
         self.last_drawn = draw.items
         self._barren_quotas = 0
         self._num_batches += 1
@@ -84,14 +87,14 @@ class Drawing:
             batch_id=self._num_batches,
             policy_version=version,
             staleness=self.staleness,
-            info={**self._stats.take_draw_info(), "groups/usable": len(self.table) + count},
+            info={**self._stats.take_draw_info(), "groups/usable": len(self.table)},
         )
 
     def waits_for(self, version: int, live: list[Group]) -> str:
         """Why there is no batch now, for an error or a person."""
         if self.staleness.must_wait(live, version):
             return f"overdue groups among {len(live)} live ones (staleness.overdue=wait)"
-        missing = self.admission.groups_per_draw - len(self.table) - self.admission.unrefunded
+        missing = self.admission.num_missing
         if missing > 0:
             return f"{missing} more groups to close; {len(live)} are live"
         if not len(self.table):
@@ -106,9 +109,13 @@ class Drawing:
             "buffer/barren_quotas": self._barren_quotas,
         }
 
+    def _refund_barren_quotas(self) -> None:
+        while self.admission.refund_barren_quota():
+            self._barren_quotas += 1
+
     def _drop_overdue(self, version: int) -> None:
         for group_id, group in self.table.items().items():
             if self.staleness.drops(group, version):
                 self.table.remove(group_id)
-                self.admission.left_untrained()
+                self.admission.became_unusable()
                 self._stats.counts["groups/dropped_overdue"] += 1

@@ -1,12 +1,13 @@
 """One rollout as the buffer knows it: its state, its tokens, and who may add to it."""
 
+import zlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
 
-from async_r1 import segment_hash
 from async_r1.errors import ProtocolError
+from async_r1.messages import write_segment
 from async_r1.tasks.protocol import Prompt
 from async_r1.types import (
     FinishReason,
@@ -18,6 +19,8 @@ from async_r1.types import (
     SegmentStatus,
     UInt8,
 )
+from async_r1.wire import encode
+from buffer.token_log import TokenLog
 
 
 class RolloutState(StrEnum):
@@ -58,47 +61,41 @@ class Rollout:
     text: str = ""
     prompt_ids: Int32 | None = None
     swaps: list[int] = field(default_factory=list)
-    _hash: int = 0
-    _num_tokens: int = 0
-    _token_ids: list[Int32] = field(default_factory=list)
-    _logprobs: list[Float32] = field(default_factory=list)
-    _versions: list[Int32] = field(default_factory=list)
-    _masks: list[UInt8] = field(default_factory=list)
+    _tokens: TokenLog = field(default_factory=TokenLog)
+    _accepted: dict[int, str] = field(default_factory=dict)  # this lease's segments by offset
 
     @property
     def num_tokens(self) -> int:
-        return self._num_tokens
+        return self._tokens.length
 
     @property
     def prefix_hash(self) -> int:
-        return self._hash
+        return self._tokens.prefix_hash
 
     @property
     def token_ids(self) -> Int32:
         """Tokens so far [T]."""
-        return _merged(self._token_ids, np.int32)
+        return self._tokens.token_ids
 
     @property
     def logprobs(self) -> Float32:
         """Behaviour log-probs so far [T]."""
-        return _merged(self._logprobs, np.float32)
+        return self._tokens.logprobs
 
     @property
     def versions(self) -> Int32:
         """Policy version of each token so far [T]."""
-        return _merged(self._versions, np.int32)
+        return self._tokens.versions
 
     @property
     def mask(self) -> UInt8:
         """1 where the policy sampled the token [T]."""
-        return _merged(self._masks, np.uint8)
+        return self._tokens.mask
 
     @property
     def oldest_version(self) -> int:
         """Of its tokens; before the first, the version at which it was leased."""
-        if not self._num_tokens:
-            return self.leased_version
-        return min(int(versions.min()) for versions in self._versions if len(versions))
+        return self._tokens.oldest_version if self.num_tokens else self.leased_version
 
     @property
     def truncated(self) -> bool:
@@ -117,24 +114,25 @@ class Rollout:
         Raises:
             ProtocolError: it contradicts what was acknowledged; the message names both.
         """
-        if segment.lease_epoch != self.lease_epoch:
+        if segment.lease_epoch != self.lease_epoch or self.state is RolloutState.EXPIRED:
             return Verdict.REVOKED
-        if self._repeats(segment):
+        description = _describe(segment)
+        known = self._accepted.get(segment.token_offset)
+        if known == description:
             return Verdict.DUPLICATE
+        if known is not None:
+            raise ProtocolError(
+                f"rollout {self.rollout_id} has, at offset {segment.token_offset} of lease "
+                f"{self.lease_epoch}, {known}; got {description}"
+            )
         if self.state is not RolloutState.LEASED or holder != self.holder:
             return Verdict.REVOKED
-        if segment.token_offset != self._num_tokens:
-            raise ProtocolError(
-                f"rollout {self.rollout_id} has {self._num_tokens} tokens, "
-                f"got a segment at offset {segment.token_offset}"
-            )
-        if segment.prefix_hash != self._hash:
-            raise ProtocolError(
-                f"rollout {self.rollout_id} has prefix hash {self._hash:#x} at offset "
-                f"{self._num_tokens}, got a segment upon {segment.prefix_hash:#x}"
-            )
-        self._take_prompt(segment)
-        self._append(segment)
+        self._check_follows(segment)
+        if segment.prompt_ids is not None and self.prompt_ids is None:
+            self.prompt_ids = np.array(segment.prompt_ids)
+        self._tokens.append(segment)
+        self.swaps.extend(segment.swaps)
+        self._accepted[segment.token_offset] = description
         if segment.status is SegmentStatus.SUSPENDED:
             self.release(version)
         elif segment.status is SegmentStatus.FINISHED:
@@ -148,6 +146,8 @@ class Rollout:
             ProtocolError: it is not finished, or was scored otherwise before.
         """
         if lease_epoch != self.lease_epoch or self.state is RolloutState.EXPIRED:
+            return Verdict.REVOKED
+        if self.state is RolloutState.SUSPENDED:  # taken back before its last segment came
             return Verdict.REVOKED
         if self.state is RolloutState.SCORED:
             if rewards != self.rewards:
@@ -173,65 +173,37 @@ class Rollout:
 
     def check_valid(self) -> tuple[bool, str]:
         """Whether the invariants hold, and which does not."""
-        token_ids = self.token_ids
-        if segment_hash.extend(0, token_ids) != self._hash:
-            return False, "hash does not match tokens"
-        lengths = {len(token_ids), len(self.logprobs), len(self.versions), len(self.mask)}
-        if lengths != {self._num_tokens}:
-            return False, f"lengths differ: {lengths}"
+        valid, problem = self._tokens.check_valid()
+        if not valid:
+            return False, problem
         if self.state is RolloutState.LEASED and self.holder is None:
             return False, "leased to nobody"
         if self.holder and self.state not in (RolloutState.LEASED, RolloutState.FINISHED):
             return False, f"state {self.state} with holder {self.holder!r}"
         return True, ""
 
-    def _repeats(self, segment: Segment) -> bool:
-        """Whether an acknowledged segment came again: same key and bytes.
-
-        Raises:
-            ProtocolError: same key, other bytes.
-        """
-        start, stop = segment.token_offset, segment.token_offset + len(segment.token_ids)
-        ends_lease = start == stop and self.state is RolloutState.LEASED
-        if ends_lease or stop > self._num_tokens:
-            return False
-        same = np.array_equal(self.token_ids[start:stop], segment.token_ids) and np.array_equal(
-            self.logprobs[start:stop], segment.behavior_logprobs
-        )
-        if not same:
+    def _check_follows(self, segment: Segment) -> None:
+        """Raise ProtocolError unless the segment goes on where this rollout ends."""
+        if segment.token_offset != self.num_tokens:
             raise ProtocolError(
-                f"rollout {self.rollout_id} tokens {start}:{stop} are acknowledged as "
-                f"{self.token_ids[start:stop].tolist()[:8]}…, got "
-                f"{segment.token_ids.tolist()[:8]}…"
+                f"rollout {self.rollout_id} has {self.num_tokens} tokens, "
+                f"got a segment at offset {segment.token_offset}"
             )
-        return True
-
-    def _take_prompt(self, segment: Segment) -> None:
-        if segment.prompt_ids is None:
-            if self.prompt_ids is None:
-                raise ProtocolError(f"rollout {self.rollout_id} has no prompt tokens yet")
-        elif self.prompt_ids is None:
-            self.prompt_ids = np.array(segment.prompt_ids)
-        elif not np.array_equal(self.prompt_ids, segment.prompt_ids):
+        if segment.prefix_hash != self.prefix_hash:
+            raise ProtocolError(
+                f"rollout {self.rollout_id} has prefix hash {self.prefix_hash:#x} at offset "
+                f"{self.num_tokens}, got a segment upon {segment.prefix_hash:#x}"
+            )
+        if segment.prompt_ids is None and self.prompt_ids is None:
+            raise ProtocolError(f"rollout {self.rollout_id} has no prompt tokens yet")
+        if None not in (segment.prompt_ids, self.prompt_ids) and not np.array_equal(
+            self.prompt_ids, segment.prompt_ids
+        ):
             raise ProtocolError(f"rollout {self.rollout_id} was continued from another prompt")
-
-    def _append(self, segment: Segment) -> None:
-        count = len(segment.token_ids)
-        if count:
-            spans = segment.spans
-            self._token_ids.append(np.array(segment.token_ids))
-            self._logprobs.append(np.array(segment.behavior_logprobs))
-            self._versions.append(
-                np.repeat(
-                    np.asarray([span.policy_version for span in spans], dtype=np.int32),
-                    [span.num_tokens for span in spans],
-                )
-            )
-            mask = np.ones(count, np.uint8) if segment.mask is None else np.array(segment.mask)
-            self._masks.append(mask)
-        self.swaps.extend(segment.swaps)
-        self._hash = segment_hash.extend(self._hash, segment.token_ids)
-        self._num_tokens += count
+        if segment.status is SegmentStatus.FINISHED and not (
+            self.num_tokens or len(segment.token_ids)
+        ):
+            raise ProtocolError(f"rollout {self.rollout_id} finished without a token")
 
     def lease(
         self, holder: bytes, *, version: int, seed: int, token_budget: int, max_new_tokens: int,
@@ -243,6 +215,7 @@ class Rollout:
         self.lease_epoch += 1
         self.leased_version = version
         self.holder = holder
+        self._accepted.clear()
         if not scoring:
             self.state = RolloutState.LEASED
         return Lease(
@@ -259,14 +232,11 @@ class Rollout:
             temperature=temperature,
             finish_reason=self.finish_reason,
             prefix_ids=self.token_ids,
-            prefix_hash=self._hash,
+            prefix_hash=self.prefix_hash,
         )
 
 
-def _merged(parts: list, dtype: type) -> np.ndarray:
-    """One array of the parts; merges them in place so that repeated reads stay cheap."""
-    if not parts:
-        return np.zeros(0, dtype)
-    if len(parts) > 1:
-        parts[:] = [np.concatenate(parts)]
-    return parts[0]
+def _describe(segment: Segment) -> str:
+    """A segment's bytes in a few words that tell it from any other."""
+    checksum = zlib.crc32(b"".join(encode(write_segment(segment))))
+    return f"{len(segment.token_ids)} tokens ({segment.status}, checksum {checksum:08x})"

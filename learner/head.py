@@ -36,13 +36,7 @@ MakePublisher = Callable[[Role, int, torch.device], Publisher]
 class Head:
     """Made once the policy is loaded; its making waits for actors and buffer."""
 
-    def __init__(
-        self, role: Role, device: torch.device, make_publisher: MakePublisher | None
-    ) -> None:
-        if make_publisher is None:
-            from learner.publisher import WeightPublisher
-
-            make_publisher = WeightPublisher
+    def __init__(self, role: Role, device: torch.device, make_publisher: MakePublisher) -> None:
         config = role.config
         self._role = role
         self._polled_at = 0.0

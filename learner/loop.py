@@ -23,13 +23,14 @@ from learner.backend import Backend
 from learner.checkpoint import save_checkpoint
 from learner.head import SLACK_S, Head, MakePublisher
 from learner.model import load_policy, source_dir
+from learner.publisher import WeightPublisher
 from learner.ranks import Ranks, join
 from learner.reference import Reference
 from learner.rows import batch_metrics, peak_memory_gib
 from learner.trainer import Trainer
 
 
-def run(role: Role, make_publisher: MakePublisher | None = None) -> None:
+def run(role: Role, make_publisher: MakePublisher = WeightPublisher) -> None:
     """Train to the end of the run.
 
     Raises:

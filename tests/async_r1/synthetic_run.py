@@ -185,13 +185,13 @@ def actor_rows(steps: int, index: int, rng: random.Random) -> list[dict[str, Any
     """Rows of one actor: one per version loaded."""
     rows = []
     sampled = 0
-    for version in range(1, steps + 1):
+    for version in range(1 + index, steps + 1):  # each actor joins a version later
         rate = 2100 + 15 * index + 3 * version + rng.gauss(0, 120)
         sampled += round(rate * STEP_S)
         rows.append(
             {
                 "wall_s": wall_s(version) + 0.05 * (index + 1),
-                "step": version,  # actors count their rows, they do not know the learner's steps
+                "step": len(rows) + 1,  # actors do not know the learner's steps
                 "policy_version": version,
                 "perf/tokens_per_s": rate,
                 "actor/idle_frac": min(1.0, abs(rng.gauss(0.06, 0.02)) + 0.3 / version),

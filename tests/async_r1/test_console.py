@@ -184,7 +184,10 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("how", ["auto", "panel"])
-def test_on_a_terminal_there_is_a_panel_and_no_plain_line(tmp_path: Path, how: str) -> None:
+def test_on_a_terminal_there_is_a_panel_and_no_plain_line(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     run = make_run(tmp_path / "run", steps=42, total_steps=100)
     stream = Terminal() if how == "auto" else io.StringIO()
     console = open_console(run, stream, Clock(120.0), how)
@@ -194,6 +197,18 @@ def test_on_a_terminal_there_is_a_panel_and_no_plain_line(tmp_path: Path, how: s
     assert "held-out accuracy" in text
     assert "╭" in text and HEADER not in text
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1  # the cursor comes back
+
+
+def test_a_terminal_that_cannot_redraw_gets_plain_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    stream = Terminal()
+    console = open_console(make_run(tmp_path / "run", steps=5), stream, Clock(30.0), "auto")
+    console.update()
+    console.close()
+    assert HEADER in stream.getvalue()
+    assert "╭" not in stream.getvalue()
 
 
 def rendered(view: RunView, seconds: float, width: int = 110) -> list[str]:

@@ -122,7 +122,7 @@ def test_the_table(tmp_path: Path) -> None:
         assert f"{title} {' '.join(cells)}" in table
     assert "optimizer steps 60 of 60, up to version 60" in table
     assert "bound kept at every step yes" in table
-    assert f"report {run.report}" in table
+    assert f"report: {run.report}" in table
 
 
 def test_the_table_of_a_run_that_wrote_nothing(tmp_path: Path) -> None:

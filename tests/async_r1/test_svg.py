@@ -81,7 +81,7 @@ def test_nothing_recorded() -> None:
     for series in ([], [Series(label="a", x=[1, 2], y=[None, None], color="red")]):
         svg = parse(line_chart("a", "T", series, AXES))
         assert svg.get("data-x") is None
-        assert [t.text for t in svg.findall("text")][0] == "nothing recorded"
+        assert next(t.text for t in svg.findall("text")) == "nothing recorded"
         assert svg.find("desc") is not None
 
 

@@ -1,51 +1,18 @@
 """The client against a buffer that answers, fails, misbehaves or is silent."""
 
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from async_r1.channels import Router
 from async_r1.errors import DeadlineError, PeerError, ProtocolError, TrainingError
 from async_r1.messages import read_batch, write_batch
 from async_r1.wire import Message
 from learner import client as client_module
 from learner.client import BufferClient
 from tests.learner.batches import random_batch
-
-Answer = Callable[[Message], Message | None]
-
-
-class FakeBuffer:
-    """Answers what `answer` says; keeps all that it received."""
-
-    def __init__(self, answer: Answer) -> None:
-        self.router = Router("tcp://127.0.0.1:*")
-        self.address = self.router.socket.last_endpoint.decode()
-        self.received: list[Message] = []
-        self._answer = answer
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join(10)
-        self.router.close()
-
-    def _serve(self) -> None:
-        while not self._stop.is_set():
-            received = self.router.receive(0.02)
-            if received is not None:
-                peer, message = received
-                assert isinstance(message, Message)
-                self.received.append(message)
-                answer = self._answer(message)
-                if answer is not None:
-                    self.router.send(peer, answer)
-
+from tests.learner.fake_buffer import Answer, FakeBuffer
 
 @contextmanager
 def talking_to(answer: Answer) -> Iterator[tuple[BufferClient, FakeBuffer]]:
