@@ -83,7 +83,9 @@ def _progress(view: RunView, now: float) -> Table:
     grid.add_row(
         Text.assemble(("step ", "dim"), (f"{count(view.step)}/{count(num_updates)}", "bold")),
         Text.assemble(("version ", "dim"), (count(view.version), "bold")),
-        ProgressBar(total=num_updates, completed=view.step) if num_updates else Text(),
+        ProgressBar(num_updates, view.step, complete_style="cyan", finished_style="green")
+        if num_updates
+        else Text(),
         Text.assemble((duration(view.elapsed_s(now)), "bold"), (" elapsed", "dim")),
         Text.assemble((duration(view.time_left_s(now)), "bold"), (" left", "dim")),
     )

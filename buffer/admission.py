@@ -1,42 +1,45 @@
 """Admission: how many groups may be in the system, so that staleness is bounded at the lease.
 
-Every draw consumes B slots: the B groups that closed first and were not consumed yet. Those of
-them that left untrained (zero variance, overdue) make the batch short. A group leased while fewer
-than `(v + eta + 1) * U * B` slots are spent or occupied before it is consumed at the latest by the
-last draw of version v + eta, given use-once and consumption in lease order (U draws per version;
-docs/architecture.md has the proof). The form is AReaL's (arXiv 2505.24298, section 5.1).
+A draw trains at version v; there are U draws per version. Every draw consumes B slots: of the
+groups that closed and were not consumed yet, the B that were leased first. Those of them that left
+untrained (zero variance, overdue) make the batch short. A group leased while fewer than
+`(v + eta + 1) * U * B` slots were given out is consumed at the latest by the last draw of version
+v + eta, given use-once and consumption in lease order (docs/architecture.md has the proof). The
+form is AReaL's (arXiv 2505.24298, section 5.1).
 """
 
-from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 
 @dataclass(slots=True)
 class Admission:
-    """Slots of groups: spent by draws, closed and waiting for one, or refunded by refills."""
+    """Slots of groups: given out by leases, consumed by draws, or given back untrained."""
 
     groups_per_draw: int  # B
     draws_per_version: int  # U
     eta: int
     refill_max: int
     samples_per_insert: float = 1.0
-    spent: int = 0
-    refills: int = 0
-    _closed: deque[bool] = field(default_factory=deque)  # in order of closing; True: usable
+    leased: float = 0.0  # slots given out and not given back
+    refills: int = 0  # since the last draw
+    _closed: dict[int, bool] = field(default_factory=dict)  # group id: whether it can be drawn
 
-    def admits(self, *, version: int, live: int) -> bool:
-        """Whether one more group may be leased at `version`, with `live` open ones."""
+    def admits(self, version: int) -> bool:
+        """Whether one more group may be leased at `version`."""
         horizon = (version + self.eta + 1) * self.draws_per_version * self.groups_per_draw
-        occupied = live + len(self._closed)
-        return occupied < (horizon - self.spent) / self.samples_per_insert
+        return self.leased < horizon / self.samples_per_insert
 
-    def closed_usable(self) -> None:
+    def opened(self) -> None:
+        """A group was leased."""
+        self.leased += 1
+
+    def closed_usable(self, group_id: int) -> None:
         """A group closed and can be drawn."""
-        self._closed.append(True)
+        self._closed[group_id] = True
 
-    def closed_untrained(self) -> None:
+    def closed_untrained(self, group_id: int) -> None:
         """A group closed and leaves untrained.
 
         A refill gives its slot back at once, at most `refill_max * B` times between two draws;
@@ -44,50 +47,71 @@ class Admission:
         """
         if self.refills < self.refill_max * self.groups_per_draw:
             self.refills += 1
+            self.leased -= 1
         else:
-            self._closed.append(False)
+            self.became_unusable(group_id)
 
-    def became_unusable(self) -> None:
-        """A usable group left without being drawn; its slot still belongs to a draw."""
-        self._closed[self._closed.index(True)] = False
+    def became_unusable(self, group_id: int, times_sampled: int = 0) -> None:
+        """A group left without being drawn (again); one slot of it still belongs to a draw.
+
+        Draws that it was to serve beyond that one are given back.
+        """
+        self._closed[group_id] = False
+        lost = max(0.0, self.samples_per_insert - times_sampled - 1)
+        self.leased -= lost / self.samples_per_insert
+
+    def quota(self) -> list[int]:
+        """The groups whose slots the next draw consumes; empty while fewer than B have closed."""
+        if len(self._closed) < self.groups_per_draw:
+            return []
+        return sorted(self._closed)[: self.groups_per_draw]
 
     def draw_size(self) -> int:
-        """Usable groups among the next B slots; 0 while fewer than B groups have closed, and
-        for a barren quota."""
-        if len(self._closed) < self.groups_per_draw:
-            return 0
-        return sum(islice(self._closed, self.groups_per_draw))
+        """Usable groups in the next quota; 0 while there is none."""
+        return sum(self._closed[group_id] for group_id in self.quota())
 
     @property
     def num_missing(self) -> int:
         """Groups that must close before the next draw."""
         return max(0, self.groups_per_draw - len(self._closed))
 
-    def drawn(self, num_kept: int = 0) -> None:
-        """A draw took its slots; `num_kept` of its groups stay for further draws."""
-        self._take_quota()
-        self._closed.extend([True] * num_kept)
-        self.spent += self.groups_per_draw
+    @property
+    def closed(self) -> set[int]:
+        """Groups that closed and whose slots no draw has consumed."""
+        return set(self._closed)
+
+    @property
+    def usable(self) -> set[int]:
+        """Those of them that can be drawn."""
+        return {group_id for group_id, usable in self._closed.items() if usable}
+
+    def drawn(self, left: Collection[int]) -> None:
+        """A draw consumed its quota; `left` of the drawn groups will not be drawn again."""
+        for group_id in self.quota():
+            if not self._closed[group_id]:
+                del self._closed[group_id]
+        for group_id in left:
+            del self._closed[group_id]
         self.refills = 0
 
     def refund_barren_quota(self) -> bool:
-        """Give the next B slots back if none is usable; whether they were.
+        """Give the next quota back if nothing in it is usable; whether it was so.
 
         Without it, a system whose every group has zero variance would wait for ever.
         """
-        if len(self._closed) < self.groups_per_draw or self.draw_size():
+        quota = self.quota()
+        if not quota or self.draw_size():
             return False
-        self._take_quota()
+        for group_id in quota:
+            del self._closed[group_id]
+        self.leased -= len(quota) / self.samples_per_insert
         return True
 
-    def _take_quota(self) -> None:
-        for _ in range(self.groups_per_draw):
-            self._closed.popleft()
-
     def state_dict(self) -> dict[str, Any]:
-        return {"spent": self.spent, "refills": self.refills, "closed": list(self._closed)}
+        closed = [[group_id, usable] for group_id, usable in self._closed.items()]
+        return {"leased": self.leased, "refills": self.refills, "closed": closed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.spent = int(state["spent"])
+        self.leased = float(state["leased"])
         self.refills = int(state["refills"])
-        self._closed = deque(bool(usable) for usable in state["closed"])
+        self._closed = {int(group_id): bool(usable) for group_id, usable in state["closed"]}

@@ -1,6 +1,7 @@
 """Drawn groups to the flat arrays that the learner trains on."""
 
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,8 @@ from buffer.groups import ClosedGroup
 from buffer.rollout import Rollout
 from buffer.staleness import Staleness
 from buffer.table import Draw
+
+T = TypeVar("T", bound=np.generic)
 
 
 def assemble(
@@ -60,9 +63,9 @@ def _prompt(rollout: Rollout) -> NDArray[np.int32]:
     return rollout.prompt_ids
 
 
-def _flat(arrays: list[Any], dtype: type) -> NDArray[Any]:
-    return np.concatenate([np.zeros(0, dtype), *arrays]).astype(dtype)
+def _flat(arrays: Sequence[NDArray[T]], dtype: type[T]) -> NDArray[T]:
+    return np.concatenate([np.zeros(0, dtype), *arrays])
 
 
-def _ints(values: Any) -> NDArray[np.int32]:
+def _ints(values: Iterable[int]) -> NDArray[np.int32]:
     return np.fromiter(values, dtype=np.int32)

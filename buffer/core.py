@@ -271,9 +271,10 @@ class BufferCore:
 
     def _open_group(self) -> Any:
         if self._finish_request is not None or not self.drawing.admission.admits(
-            version=self.version, live=self.book.num_live
+            self.version
         ):
             return None
+        self.drawing.admission.opened()
         group = self.book.open_group(
             self.curriculum.next_prompt(self.version), self.version, self._now
         )

@@ -1,5 +1,7 @@
 """From closed groups to batches: what is kept, what leaves, and when a draw happens."""
 
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,9 @@ from buffer.batches import assemble
 from buffer.groups import ClosedGroup, Group
 from buffer.rate_limiters import SamplesPerInsert
 from buffer.selectors import SELECTORS, Fifo
-from buffer.staleness import Staleness
+from buffer.staleness import Left, Staleness
 from buffer.stats import BufferStats
-from buffer.table import Table
+from buffer.table import Removed, Table
 
 
 class Drawing:
@@ -27,6 +29,7 @@ class Drawing:
         self._rng = np.random.default_rng([config.seed, 1])
         self._num_batches = 0
         self._barren_quotas = 0
+        self._draws_at: Counter[int] = Counter()  # draws for each version
         self.staleness = Staleness(config.staleness.eta, config.staleness.overdue)
         self.admission = Admission(
             groups_per_draw=learner.groups_per_update,
@@ -49,11 +52,13 @@ class Drawing:
         """Take a closed group into the table, or let it leave untrained."""
         self._stats.group_closed(group)
         if group.zero_variance and not self._config.buffer.keep_zero_variance:
-            self.admission.closed_untrained()
+            self.table.rate_limiter.inserted()
+            self.admission.closed_untrained(group.group_id)
         else:
-            self.admission.closed_usable()
-            if self.table.insert(group.group_id, group) is not None:
-                self.admission.became_unusable()
+            self.admission.closed_usable(group.group_id)
+            removed = self.table.insert(group.group_id, group)
+            if removed is not None:
+                self._left_unused(removed, "groups/removed")
         self._refund_barren_quotas()
 
     def draw(self, version: int, live: list[Group]) -> Batch | None:
@@ -65,20 +70,22 @@ class Drawing:
         if self._barren_quotas >= self._config.buffer.max_unusable_publishes:
             raise TrainingError(
                 f"no usable group in {self._barren_quotas} batches' worth: the rewards of every "
-                f"group are equal, or all of its tokens overdue. Make task.levels easier or harder, raise buffer.group_size, "
-                f"or check the reward (buffer.max_unusable_publishes="
-                f"{self._config.buffer.max_unusable_publishes})"
+                f"group are equal, or all of its tokens overdue. Make task.levels easier or "
+                f"harder, raise buffer.group_size, or check the reward "
+                f"(buffer.max_unusable_publishes={self._config.buffer.max_unusable_publishes})"
             )
         self._drop_overdue(version)
         self._refund_barren_quotas()
-        if self.staleness.must_wait(live, version):
+        count, slots = self.admission.draw_size(), self.admission.groups_per_draw
+        if not count or not self.table.rate_limiter.can_sample(slots):
             return None
-        count = self.admission.draw_size()
-        if not count or not self.table.rate_limiter.can_sample(count):
+        if self.staleness.must_wait(self._left_behind(version, live)):
             return None
         draw = self.table.sample(count, self._rng)
+        self.table.rate_limiter.sampled(slots - count)
         kept = self.table.items()
-        self.admission.drawn(sum(item_id in kept for item_id in draw.item_ids))
+        self.admission.drawn([item_id for item_id in draw.item_ids if item_id not in kept])
+        self._draws_at[version] += 1
         self.last_drawn = draw.items
         self._barren_quotas = 0
         self._num_batches += 1
@@ -92,14 +99,17 @@ class Drawing:
 
     def waits_for(self, version: int, live: list[Group]) -> str:
         """Why there is no batch now, for an error or a person."""
-        if self.staleness.must_wait(live, version):
-            return f"overdue groups among {len(live)} live ones (staleness.overdue=wait)"
-        missing = self.admission.num_missing
-        if missing > 0:
+        if missing := self.admission.num_missing:
             return f"{missing} more groups to close; {len(live)} are live"
-        if not len(self.table):
-            return f"a group whose rewards differ; {len(live)} are live"
+        if self.staleness.must_wait(self._left_behind(version, live)):
+            return f"overdue groups among {len(live)} live ones (staleness.overdue=wait)"
         return "inserts: the sampling ratio is at its tolerance"
+
+    def check_valid(self) -> tuple[bool, str]:
+        """Whether the invariants hold, and which does not."""
+        if self.admission.usable != self.table.items().keys():
+            return False, f"usable slots {self.admission.usable}, table {list(self.table.items())}"
+        return self.table.check_valid()
 
     def metrics(self) -> dict[str, Any]:
         return {
@@ -116,6 +126,20 @@ class Drawing:
     def _drop_overdue(self, version: int) -> None:
         for group_id, group in self.table.items().items():
             if self.staleness.drops(group, version):
-                self.table.remove(group_id)
-                self.admission.became_unusable()
-                self._stats.counts["groups/dropped_overdue"] += 1
+                self._left_unused(self.table.remove(group_id), "groups/dropped_overdue")
+
+    def _left_unused(self, removed: Removed[ClosedGroup], count: str) -> None:
+        self.admission.became_unusable(removed.item_id, removed.times_sampled)
+        self._stats.counts[count] += 1
+
+    def _left_behind(self, version: int, live: list[Group]) -> Iterator[Left]:
+        """In lease order, what a draw now would leave behind, and when its turn comes."""
+        per_version, slots = self.admission.draws_per_version, self.admission.groups_per_draw
+        oldest = {group.group_id: (True, group.oldest_version) for group in live}
+        for group_id, group in self.table.items().items():
+            oldest[group_id] = (False, group.oldest_version)
+        turns = sorted((oldest.keys() | self.admission.closed) - set(self.admission.quota()))
+        for position, group_id in enumerate(turns):
+            if group_id in oldest:
+                draws = self._draws_at[version] + 1 + position // slots
+                yield Left(*oldest[group_id], consumed_at=version + draws // per_version)

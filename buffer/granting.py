@@ -41,7 +41,8 @@ class Granting:
         self.actors: dict[bytes, _Actor] = {}
 
     def joined(self, peer: bytes, index: int, now: float) -> None:
-        self.actors[peer] = _Actor(index, now)
+        """An actor said hello; said twice, the leases that are on their way still count."""
+        self.actors.setdefault(peer, _Actor(index, now))
 
     def left(self, peer: bytes) -> None:
         self.actors.pop(peer, None)
@@ -58,6 +59,7 @@ class Granting:
 
     def silent(self, now: float) -> list[bytes]:
         """Actors unheard of for too long, which are forgotten."""
+        self._now = now
         limit = self._config.actors.dead_after_s
         gone = [peer for peer, actor in self.actors.items() if now - actor.last_seen > limit]
         for peer in gone:

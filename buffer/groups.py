@@ -48,7 +48,7 @@ class ClosedGroup:
     rollouts: list[Rollout]
     rewards: Float32  # [G] total
     advantages: Float32  # [G]
-    opened_version: int
+    oldest_version: int  # of its tokens
     num_expired: int = 0
     zero_variance: bool = False
     task_rewards: Float32 = field(default_factory=lambda: np.zeros(0, np.float32))  # [G]
@@ -95,7 +95,7 @@ def close(group: Group, shuffle: np.random.Generator | None = None) -> ClosedGro
         rollouts=scored,
         rewards=rewards,
         advantages=group_centred(rewards),
-        opened_version=group.opened_version,
+        oldest_version=min(rollout.oldest_version for rollout in scored),
         num_expired=len(group.members) - len(scored),
         zero_variance=is_zero_variance(rewards),
         task_rewards=np.asarray([r.rewards["task"] for r in scored], dtype=np.float32),

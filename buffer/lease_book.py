@@ -1,6 +1,7 @@
 """The lease book: all open groups and rollouts, and which rollout is leased next."""
 
 from collections.abc import Callable, Iterator
+from enum import IntEnum
 
 from async_r1.tasks.protocol import Prompt
 from async_r1.types import LeaseKind
@@ -8,6 +9,26 @@ from buffer.groups import Group
 from buffer.rollout import Rollout, RolloutState
 
 EVAL_GROUP = -1
+
+
+class _Rank(IntEnum):
+    """Rollouts that may be leased, by who goes first."""
+
+    EVAL = 0
+    UNSCORED = 1
+    ELIGIBLE = 2  # suspended
+    PENDING = 3
+    INELIGIBLE = 4  # suspended; a new group goes before it
+
+
+def _rank(rollout: Rollout, version: int) -> _Rank:
+    if rollout.kind is LeaseKind.EVAL:
+        return _Rank.EVAL
+    if rollout.state is RolloutState.FINISHED:
+        return _Rank.UNSCORED
+    if rollout.state is RolloutState.PENDING:
+        return _Rank.PENDING
+    return _Rank.ELIGIBLE if rollout.suspended_version < version else _Rank.INELIGIBLE
 
 
 class LeaseBook:
@@ -64,22 +85,16 @@ class LeaseBook:
         eligible (oldest first), then members never leased, then a new group. A suspended rollout
         is eligible once the version advanced, or when nothing else can be leased.
         """
-        waiting: list[Rollout | None] = [None, None, None]
+        first: dict[_Rank, Rollout] = {}
         for rollout in self.rollouts.values():
-            if not rollout.can_lease:
-                continue
-            if rollout.kind is LeaseKind.EVAL or rollout.state is RolloutState.FINISHED:
-                return rollout
-            eligible = rollout.suspended_version < version
-            suspended = rollout.state is RolloutState.SUSPENDED
-            rank = 0 if suspended and eligible else 2 if suspended else 1
-            if waiting[rank] is None:
-                waiting[rank] = rollout
-        if found := waiting[0] or waiting[1]:
-            return found
+            if rollout.can_lease:
+                first.setdefault(_rank(rollout, version), rollout)
+        best = min(first, default=_Rank.INELIGIBLE)
+        if best < _Rank.INELIGIBLE:
+            return first[best]
         if group := open_group():
             return group.members[0]
-        return waiting[2]
+        return first.get(_Rank.INELIGIBLE)
 
     def held_by(self, holder: bytes) -> Iterator[Rollout]:
         """Rollouts that a peer samples or scores."""

@@ -8,9 +8,10 @@ from typing import Any
 class SamplesPerInsert:
     """Keeps samples within `tolerance` of `samples_per_insert * inserts`.
 
-    Units are items (groups). `can_sample(n)` holds while the samples after the draw would exceed
-    the inserts' worth by no more than the tolerance. The other side, inserts running ahead of
-    samples, is bounded where groups are leased (`admission.py`).
+    Units are groups, those included that closed without variance and whose slots draws consume
+    untrained. `can_sample(n)` holds while the samples after the draw would exceed the inserts'
+    worth by no more than the tolerance. The other side, inserts running ahead of samples, is
+    bounded where groups are leased (`admission.py`).
     """
 
     samples_per_insert: float

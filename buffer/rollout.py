@@ -194,11 +194,10 @@ class Rollout:
                 f"rollout {self.rollout_id} has prefix hash {self.prefix_hash:#x} at offset "
                 f"{self.num_tokens}, got a segment upon {segment.prefix_hash:#x}"
             )
-        if segment.prompt_ids is None and self.prompt_ids is None:
+        known, prompt_ids = self.prompt_ids, segment.prompt_ids
+        if known is None and prompt_ids is None:
             raise ProtocolError(f"rollout {self.rollout_id} has no prompt tokens yet")
-        if None not in (segment.prompt_ids, self.prompt_ids) and not np.array_equal(
-            self.prompt_ids, segment.prompt_ids
-        ):
+        if known is not None and prompt_ids is not None and not np.array_equal(known, prompt_ids):
             raise ProtocolError(f"rollout {self.rollout_id} was continued from another prompt")
         if segment.status is SegmentStatus.FINISHED and not (
             self.num_tokens or len(segment.token_ids)

@@ -1,6 +1,7 @@
 """The buffer's process: one socket, one thread, one loop around `BufferCore`."""
 
 import time
+from typing import Any
 
 from async_r1.channels import Router
 from async_r1.role import Role
@@ -23,11 +24,15 @@ def serve(role: Role) -> None:
     role.status("starting", f"loading task {config.task.name}")
     streams = {"buffer": role.metrics("buffer"), "eval": role.metrics("eval")}
     journal = FileJournal(role.run_dir.journal / "segments") if config.buffer.journal else None
+
+    def write_row(stream: str, row: dict[str, Any]) -> None:
+        streams[stream].write(row)
+
     core = BufferCore(
         config,
         load_task(config.task),
         journal or NullJournal(),
-        write_row=lambda name, row: streams[name].write(row) and None,
+        write_row=write_row,
         record=lambda step, groups: record_extremes(
             role.run_dir, step, groups, config.logging.rollouts_kept
         ),

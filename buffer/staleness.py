@@ -3,6 +3,7 @@
 Staleness of a token is the version at which it trains minus the version that sampled it.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,9 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from async_r1.types import UInt8
-from buffer.groups import ClosedGroup, Group
+from buffer.groups import ClosedGroup
 
 Overdue = Literal["mask", "wait", "drop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A group that a draw would leave behind."""
+
+    live: bool
+    oldest_version: int
+    consumed_at: int  # version that trains it if every later draw takes groups in lease order
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +52,15 @@ class Staleness:
             return not all(mask.all() for mask in inside)
         return not any(mask.any() for mask in inside)
 
-    def must_wait(self, live: list[Group], consumed_at: int) -> bool:
-        """Under `wait`: whether a live group would be overdue at the next version, so that the
-        draw has to wait for it instead of leaving it behind."""
-        return self.overdue == "wait" and any(
-            consumed_at + 1 - group.oldest_version > self.eta for group in live
-        )
+    def must_wait(self, left: Iterable[Left]) -> bool:
+        """Under `wait`: whether a draw must wait for a live group.
+
+        It must when a group that it leaves behind (in lease order) would be overdue at its turn,
+        and that one or one before it is live: once closed, it would go first.
+        """
+        live = False
+        for group in left:
+            live |= group.live
+            if live and group.consumed_at - group.oldest_version > self.eta:
+                return self.overdue == "wait"
+        return False

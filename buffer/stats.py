@@ -39,6 +39,7 @@ class BufferStats:
             "groups/zero_variance",
             "groups/expired",
             "groups/dropped_overdue",
+            "groups/removed",
             "leases/granted",
             "leases/suspended",
             "leases/revoked",

@@ -20,6 +20,15 @@ class Draw(Generic[T]):
     inclusion_probs: list[float]
 
 
+@dataclass(frozen=True, slots=True)
+class Removed(Generic[T]):
+    """An item that left without reaching `max_times_sampled`."""
+
+    item_id: int
+    item: T
+    times_sampled: int
+
+
 @dataclass(slots=True)
 class Table(Generic[T]):
     """Items by id; every id is in the sampler and the remover exactly while it is here."""
@@ -39,7 +48,7 @@ class Table(Generic[T]):
         """Items by id, oldest insert first."""
         return dict(self._items)
 
-    def insert(self, item_id: int, item: T) -> T | None:
+    def insert(self, item_id: int, item: T) -> Removed[T] | None:
         """Add an item; returns the one that a full table gave up for it, if any."""
         assert item_id not in self._items, item_id
         removed = None
@@ -53,12 +62,11 @@ class Table(Generic[T]):
         self.rate_limiter.inserted()
         return removed
 
-    def remove(self, item_id: int) -> T:
+    def remove(self, item_id: int) -> Removed[T]:
         """Take an item out without sampling it."""
         self.sampler.remove(item_id)
         self.remover.remove(item_id)
-        del self._times_sampled[item_id]
-        return self._items.pop(item_id)
+        return Removed(item_id, self._items.pop(item_id), self._times_sampled.pop(item_id))
 
     def sample(self, count: int, rng: np.random.Generator) -> Draw[T]:
         """Draw distinct items; those sampled `max_times_sampled` times leave."""

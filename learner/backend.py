@@ -161,7 +161,7 @@ def deepspeed_config(cfg: LearnerConfig, dtype: torch.dtype) -> dict[str, Any]:
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
-        mine = merged.get(key)
-        both = isinstance(mine, dict) and isinstance(value, dict)
-        merged[key] = _merge(mine, value) if both else value
+        if isinstance(value, dict):
+            value = _merge(merged.get(key) or {}, value)
+        merged[key] = value
     return merged

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,7 +88,7 @@ def save_failed_batch(
     folder = run_dir.root / "failed_batch"
     folder.mkdir(exist_ok=True)
     path = folder / f"step_{step:06d}.npz"
-    arrays = {
+    arrays: dict[str, Any] = {
         name: value
         for name in Batch.__dataclass_fields__
         if isinstance(value := getattr(batch, name), np.ndarray)

@@ -1,6 +1,7 @@
 """The default: detached, capped ratio; Binary-TV trust region; squared log-ratio everywhere."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,8 +27,8 @@ class Dppo:
     tv_high: float
     drift: float
     opsm: float = 0.0
-    penalty_name: str = "drift"
-    needs_reference: bool = False
+    penalty_name: ClassVar[str] = "drift"
+    needs_reference: ClassVar[bool] = False
 
     def __call__(self, logprobs: Tensor, tokens: Tokens) -> Terms:
         x = log_ratio(logprobs, tokens)

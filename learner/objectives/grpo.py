@@ -1,6 +1,7 @@
 """GRPO as DeepSeek-R1 used it: PPO's clip and a k3 penalty towards a reference."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ class Grpo:
     clip_low: float
     clip_high: float
     kl: float
-    penalty_name: str = "kl"
+    penalty_name: ClassVar[str] = "kl"
 
     @property
     def needs_reference(self) -> bool:

@@ -47,8 +47,13 @@ class Terms:
 class Objective(Protocol):
     """A policy objective: a pure function with its options bound."""
 
-    penalty_name: str  # metric of the penalty: loss/<penalty_name>
-    needs_reference: bool
+    @property
+    def penalty_name(self) -> str:
+        """The metric of the penalty is loss/<penalty_name>."""
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the tokens must bring reference_logprobs."""
 
     def __call__(self, logprobs: Tensor, tokens: Tokens) -> Terms:
         """Losses of tokens with log-probs `logprobs` [N] under the policy, with gradient."""

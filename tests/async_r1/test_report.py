@@ -188,6 +188,16 @@ def test_learner_lines_are_the_rows(
     assert [y for _, y in found] == pytest.approx([y for _, y in walls], abs=size * 1e-4)
 
 
+def test_a_longer_run_has_its_time_axis_in_minutes(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", steps=100)
+    rows = read_rows(run.metrics_file("learner"))
+    svg = figures(write_report(run).read_text())["reward"]["time"]
+    labels = [t.text for t in svg.findall("text") if t.get("class") == "label"]
+    assert labels[0] == "time since launch [min]"
+    found = points(svg, "per step")
+    assert [x for x, _ in found] == pytest.approx([r["wall_s"] / 60 for r in rows], abs=1e-3)
+
+
 @pytest.mark.parametrize("level", [None, 1, 5])
 def test_held_out_lines_are_the_evals(run: RunDir, page: str, level: int | None) -> None:
     evals = read_rows(run.metrics_file("eval"))

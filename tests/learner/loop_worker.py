@@ -1,6 +1,6 @@
 """`python -m learner` with publications into a file in place of actors.
 
-    python -m tests.learner.loop_worker --config RUN/config/resolved.json --index 0
+python -m tests.learner.loop_worker --config RUN/config/resolved.json --index 0
 """
 
 import json

@@ -14,6 +14,7 @@ from learner.client import BufferClient
 from tests.learner.batches import random_batch
 from tests.learner.fake_buffer import Answer, FakeBuffer
 
+
 @contextmanager
 def talking_to(answer: Answer) -> Iterator[tuple[BufferClient, FakeBuffer]]:
     buffer = FakeBuffer(answer)

@@ -1,6 +1,5 @@
 """The learner as a process of its own, between a buffer of a thread and no actors."""
 
-import json
 import os
 import signal
 import socket

@@ -79,9 +79,7 @@ def test_head_with_bias_and_entropy() -> None:
     logprobs, entropies = LogprobHead(projection, chunk=8)(hidden, targets, 0.7)
     logprobs.sum().backward()
     torch.testing.assert_close(entropies, torch.distributions.Categorical(logits=log_p).entropy())
-    for parameter, grad in zip(
-        (hidden, projection.weight, projection.bias), expected, strict=True
-    ):
+    for parameter, grad in zip((hidden, projection.weight, projection.bias), expected, strict=True):
         torch.testing.assert_close(parameter.grad, grad, rtol=1e-4, atol=1e-5)
 
 
@@ -137,8 +135,6 @@ def test_models_that_change_their_logits_are_refused(nano_dir: Path) -> None:
 
 def test_unusable_models_are_named() -> None:
     with pytest.raises(ConfigError, match=r"model\.path 'no/such/model/anywhere'"):
-        load_policy(
-            ModelConfig(path="no/such/model/anywhere"), LearnerConfig(), temperature=1.0
-        )
+        load_policy(ModelConfig(path="no/such/model/anywhere"), LearnerConfig(), temperature=1.0)
     with pytest.raises(ConfigError, match=r"model\.dtype must be one of float32, bfloat16"):
         load_policy(ModelConfig(dtype="float16"), LearnerConfig(), temperature=1.0)

@@ -53,7 +53,7 @@ def on_policy(pi: Tensor, tokens: Tokens) -> Tokens:
 
 
 def dppo_gradient(objective: Dppo, pi: list[float], tokens: Tokens) -> list[float]:
-    """d loss / d log pi of each token, from arXiv 2602.04879 and the definitions, token by token."""
+    """d loss / d log pi of each token, from arXiv 2602.04879, token by token."""
     mu, advantages = tokens.behavior_logprobs.tolist(), tokens.advantages.tolist()
     gradient = []
     for t, row in enumerate(SEQUENCE):

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -42,9 +43,7 @@ def test_staleness_is_that_of_trained_tokens() -> None:
 def test_versions_per_rollout_is_a_count_of_distinct_ones() -> None:
     batch = random_batch(3)
     starts = np.concatenate([[0], np.cumsum(batch.completion_lens)])
-    expected = [
-        len(set(batch.versions[a:b].tolist())) for a, b in zip(starts, starts[1:], strict=False)
-    ]
+    expected = [len(set(batch.versions[a:b].tolist())) for a, b in pairwise(starts)]
     assert versions_per_rollout(batch).tolist() == expected
 
 
