@@ -15,7 +15,13 @@ import numpy as np
 
 from async_r1.channels import peer_name
 from async_r1.config import Config
-from async_r1.errors import AsyncR1Error, DeadlineError, ProtocolError, WireError
+from async_r1.errors import (
+    AsyncR1Error,
+    DeadlineError,
+    ProtocolError,
+    TrainingError,
+    WireError,
+)
 from async_r1.messages import (
     get,
     read_score,
@@ -32,17 +38,24 @@ from buffer.granting import Granting
 from buffer.groups import ClosedGroup, ClosePolicy, close
 from buffer.journal import Journal
 from buffer.lease_book import LeaseBook
-from buffer.rollout import Verdict
+from buffer.rollout import RolloutState, Verdict
 from buffer.stats import BufferStats
 
 log = logging.getLogger("buffer")
 
+MAX_ERROR_CHARS = 1000  # a bad message may be megabytes, and its error quotes it
 
-@dataclass(slots=True)
+
+@dataclass(frozen=True, slots=True)
 class _BatchRequest:
     peer: bytes
     version: int
     since: float
+
+
+@dataclass(frozen=True, slots=True)
+class _FinishRequest:
+    peer: bytes
 
 
 class BufferCore:
@@ -82,7 +95,7 @@ class BufferCore:
         )
         self._outbox: list[tuple[bytes, Message]] = []
         self._batch_request: _BatchRequest | None = None
-        self._finish_request: tuple[bytes, float] | None = None
+        self._finish_request: _FinishRequest | None = None
         self._now = 0.0
         self._row_since = 0.0
         self._handlers = {
@@ -114,8 +127,9 @@ class BufferCore:
             self._handlers[message.kind](peer, message)
         except (WireError, ProtocolError) as error:
             self.stats.counts["wire/rejected"] += 1
-            log.warning("rejected from %s: %s", peer_name(peer), error)
-            self._send(peer, "error", error=type(error).__name__, text=str(error))
+            text = str(error)[:MAX_ERROR_CHARS]
+            log.warning("rejected from %s: %s", peer_name(peer), text)
+            self._send(peer, "error", error=type(error).__name__, text=text)
         self._proceed()
         return self._take_outbox()
 
@@ -125,8 +139,7 @@ class BufferCore:
         for actor in self.granting.silent(now):
             log.warning("%s was silent too long: its leases are suspended", peer_name(actor))
             self._release(actor)
-        for group in list(self.book.groups.values()):
-            self._maybe_close(group.group_id)
+        self._close_due_groups()
         self._check_deadlines()
         self._proceed()
         return self._take_outbox()
@@ -200,8 +213,12 @@ class BufferCore:
 
     def _release(self, actor: bytes) -> None:
         for rollout in self.book.held_by(actor):
+            self.stats.counts["leases/suspended"] += rollout.state is RolloutState.LEASED
             rollout.release(self.version)
-            self.stats.counts["leases/suspended"] += 1
+
+    def _close_due_groups(self) -> None:
+        for group_id in list(self.book.groups):
+            self._maybe_close(group_id)
 
     def _maybe_close(self, group_id: int) -> None:
         group = self.book.groups.get(group_id)
@@ -226,22 +243,26 @@ class BufferCore:
     # -- learner --------------------------------------------------------------------------
 
     def _on_batch_request(self, peer: bytes, message: Message) -> None:
-        self._batch_request = _BatchRequest(peer, get(message, "policy_version", int), self._now)
-
-    def _on_step_done(self, peer: bytes, message: Message) -> None:
-        self.step = get(message, "step", int)
         version = get(message, "policy_version", int)
         if version < self.version:
+            raise ProtocolError(f"batch_request for version {version} after {self.version}")
+        self._batch_request = _BatchRequest(peer, version, self._now)
+
+    def _on_step_done(self, peer: bytes, message: Message) -> None:
+        step, version = get(message, "step", int), get(message, "policy_version", int)
+        if version < self.version:
             raise ProtocolError(f"step_done for version {version} after {self.version}")
+        self.step = step
         self._journal.append(Message("step_done", dict(message.values)))
         self._send(peer, "ok")
         if version > self.version:
             self.version = version
             self._version_row()
             self.evals.published(version)
+            self._close_due_groups()
 
     def _on_finish(self, peer: bytes, message: Message) -> None:
-        self._finish_request = (peer, self._now)
+        self._finish_request = _FinishRequest(peer)
         for group_id in list(self.book.groups):
             group = self.book.groups[group_id]
             for rollout in group.members:
@@ -259,8 +280,7 @@ class BufferCore:
         self._answer_batch_request()
         self._outbox.extend(self.granting.grant(self.version, self._open_group, self._eval_first))
         if self._finish_request is not None and self.evals.idle and not self.finished:
-            peer, _ = self._finish_request
-            self._send(peer, "finished")
+            self._send(self._finish_request.peer, "finished")
             self._outbox.extend((actor, Message("stop")) for actor in self.granting.actors)
             self.finished = True
 
@@ -270,9 +290,7 @@ class BufferCore:
         return self.config.mode == "sync" and not self.evals.idle
 
     def _open_group(self) -> Any:
-        if self._finish_request is not None or not self.drawing.admission.admits(
-            self.version
-        ):
+        if self._finish_request is not None or not self.drawing.admission.admits(self.version):
             return None
         self.drawing.admission.opened()
         group = self.book.open_group(
@@ -291,10 +309,13 @@ class BufferCore:
         if request is None:
             return
         try:
-            batch = self.drawing.draw(request.version, list(self.book.groups.values()))
-        except AsyncR1Error as error:
+            self.drawing.check_barren()
+        except TrainingError as error:
             self._fail(request.peer, error)
             return
+        if self._round_is_open:
+            return
+        batch = self.drawing.draw(request.version, list(self.book.groups.values()))
         if batch is None:
             return
         self._batch_request = None
@@ -305,6 +326,13 @@ class BufferCore:
         )  # fmt: skip
         self._record(self.step + 1, self.drawing.last_drawn)
         self._outbox.append((request.peer, write_batch(batch)))
+
+    @property
+    def _round_is_open(self) -> bool:
+        """In sync mode a draw waits until all groups that its version admits have closed, so that
+        what it takes does not depend on timing."""
+        admits = self.drawing.admission.admits(self.version)
+        return self.config.mode == "sync" and (self.book.num_live > 0 or admits)
 
     def _start_eval(self) -> None:
         schedule = self.evals
@@ -323,7 +351,7 @@ class BufferCore:
     def _check_deadlines(self) -> None:
         request, limit = self._batch_request, self.config.buffer.wait_timeout_s
         if request is not None and self._now - request.since > limit:
-            waits_for = self.drawing.waits_for(request.version, list(self.book.groups.values()))
+            waits_for = self._batch_waits_for(request.version)
             text = f"no batch for version {request.version} in {limit:g} s: waits for {waits_for}"
             self._fail(request.peer, DeadlineError(f"{text}; actors: {self.granting.describe()}"))
         running, limit = self.evals.running, self.config.eval.timeout_s
@@ -333,15 +361,20 @@ class BufferCore:
                 f"eval of version {self.evals.last} took more than {limit:g} s: {left} of "
                 f"{len(running.rollouts)} rollouts missing; actors: {self.granting.describe()}"
             )
-            if self._finish_request is not None:
-                self._fail(self._finish_request[0], error)
-            else:
-                self.error = error
+            waiting = self._finish_request or request
+            self._fail(waiting.peer if waiting is not None else None, error)
 
-    def _fail(self, peer: bytes, error: AsyncR1Error) -> None:
-        """Tell the learner and end: the run cannot go on."""
+    def _batch_waits_for(self, version: int) -> str:
+        live = list(self.book.groups.values())
+        if self._round_is_open and not live:
+            return "the eval to end" if self._eval_first else "actors to be idle"
+        return self.drawing.waits_for(version, live)
+
+    def _fail(self, peer: bytes | None, error: AsyncR1Error) -> None:
+        """End, for the run cannot go on; and tell the learner if it waits for an answer."""
         self._batch_request = None
-        self._send(peer, "error", error=type(error).__name__, text=str(error))
+        if peer is not None:
+            self._send(peer, "error", error=type(error).__name__, text=str(error))
         self.error = error
 
     def _version_row(self) -> None:
@@ -364,5 +397,3 @@ class BufferCore:
     def _take_outbox(self) -> list[tuple[bytes, Message]]:
         outbox, self._outbox = self._outbox, []
         return outbox
-
-

@@ -30,7 +30,9 @@ class Drawing:
         self._num_batches = 0
         self._barren_quotas = 0
         self._draws_at: Counter[int] = Counter()  # draws for each version
-        self.staleness = Staleness(config.staleness.eta, config.staleness.overdue)
+        # Under `force` tokens of exactly that age are wanted, whatever the leases are bound to.
+        oldest = max(config.staleness.eta, config.staleness.force)
+        self.staleness = Staleness(oldest, config.staleness.overdue)
         self.admission = Admission(
             groups_per_draw=learner.groups_per_update,
             draws_per_version=learner.updates_per_publish,
@@ -61,9 +63,8 @@ class Drawing:
                 self._left_unused(removed, "groups/removed")
         self._refund_barren_quotas()
 
-    def draw(self, version: int, live: list[Group]) -> Batch | None:
-        """A batch to train at `version`, or None while it must wait.
-
+    def check_barren(self) -> None:
+        """
         Raises:
             TrainingError: too many batches' worth of groups passed without a usable one.
         """
@@ -74,6 +75,9 @@ class Drawing:
                 f"harder, raise buffer.group_size, or check the reward "
                 f"(buffer.max_unusable_publishes={self._config.buffer.max_unusable_publishes})"
             )
+
+    def draw(self, version: int, live: list[Group]) -> Batch | None:
+        """A batch to train at `version`, or None while it must wait."""
         self._drop_overdue(version)
         self._refund_barren_quotas()
         count, slots = self.admission.draw_size(), self.admission.groups_per_draw

@@ -24,7 +24,11 @@ class _Actor:
     granted: int = 0  # leases sent since it joined
 
     def requested(self, free_slots: int, leases_received: int) -> None:
-        """Leases on their way to it fill slots that it still calls free."""
+        """Leases on their way to it fill slots that it still calls free.
+
+        It may have received more than were sent since it joined: some from before it was forgotten.
+        """
+        self.granted = max(self.granted, leases_received)
         self.free_slots = free_slots - (self.granted - leases_received)
 
 

@@ -15,9 +15,7 @@ class Selector(Protocol):
     def remove(self, item_id: int) -> None:
         """Forget an item."""
 
-    def select(
-        self, count: int, rng: np.random.Generator
-    ) -> tuple[list[int], NDArray[np.float64]]:
+    def select(self, count: int, rng: np.random.Generator) -> tuple[list[int], NDArray[np.float64]]:
         """Choose `count` distinct items and give each one's probability of being in the draw."""
 
 
@@ -34,9 +32,7 @@ class Fifo:
     def remove(self, item_id: int) -> None:
         self._ids.remove(item_id)
 
-    def select(
-        self, count: int, rng: np.random.Generator
-    ) -> tuple[list[int], NDArray[np.float64]]:
+    def select(self, count: int, rng: np.random.Generator) -> tuple[list[int], NDArray[np.float64]]:
         assert count <= len(self._ids)
         return sorted(self._ids)[:count], np.ones(count)
 
@@ -54,9 +50,7 @@ class Uniform:
     def remove(self, item_id: int) -> None:
         self._ids.remove(item_id)
 
-    def select(
-        self, count: int, rng: np.random.Generator
-    ) -> tuple[list[int], NDArray[np.float64]]:
+    def select(self, count: int, rng: np.random.Generator) -> tuple[list[int], NDArray[np.float64]]:
         assert count <= len(self._ids)
         chosen = rng.choice(sorted(self._ids), size=count, replace=False)
         return [int(item) for item in chosen], np.full(count, count / max(1, len(self._ids)))

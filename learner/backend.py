@@ -1,6 +1,7 @@
 """The DeepSpeed engine behind one call: micro-batches in, one optimizer step done."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,20 +54,21 @@ class Backend:
             eps=cfg.eps,
             weight_decay=cfg.weight_decay,
         )
-        dtype = next(policy.parameters()).dtype
-        config = deepspeed_config(cfg, dtype)
+        config = deepspeed_config(cfg, next(policy.parameters()).dtype)
+        self._grad_norm: float | None = None
+        stage = config["zero_optimization"]["stage"]
+        if stage == 0:  # DeepSpeed would clip there, too, but not tell the norm
+            max_norm = config.pop("gradient_clipping") or math.inf
+            optimizer.register_step_pre_hook(lambda *_: self._clip(max_norm))
         try:
             self._engine, *_ = deepspeed.initialize(
                 model=policy, optimizer=optimizer, config=config, dist_init_required=False
             )
         except (ValueError, AssertionError) as error:
             raise ConfigError(f"DeepSpeed refuses learner.deepspeed: {error}") from error
-        self._zero3 = self._engine.zero_optimization_stage() == 3
-        self._own_norm: float | None = None
-        if self._engine.optimizer is optimizer:  # no ZeRO, no master weights: clipping is ours
-            max_norm = self._engine.gradient_clipping()
-            self._engine._config.gradient_clipping = 0.0
-            optimizer.register_step_pre_hook(lambda *_: self._clip(max_norm))
+        if stage == 0 and self._engine.optimizer is not optimizer:
+            raise ConfigError("learner.deepspeed asks for master weights: they need ZeRO stage 1")
+        self._zero3 = stage == 3
 
     @property
     def device(self) -> torch.device:
@@ -104,11 +106,10 @@ class Backend:
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
         self._engine.step()
-        norm = self._own_norm if self._own_norm is not None else self._engine.get_global_grad_norm()
-        grad_norm = float(norm)
-        if not torch.isfinite(torch.tensor(grad_norm)):
-            raise TrainingError(f"gradient norm is {grad_norm}")
-        return StepResult(totals, lr, grad_norm)
+        norm = self._grad_norm if self._grad_norm is not None else self._zero_norm()
+        if not math.isfinite(norm):
+            raise TrainingError(f"the norm of all gradients is {norm}: it overflows")
+        return StepResult(totals, lr, norm)
 
     def full_weights(self) -> Iterator[tuple[str, Tensor]]:
         """(Hugging Face name, whole weight) of every parameter, in the order of the model.
@@ -134,7 +135,12 @@ class Backend:
             raise TrainingError(f"{error}{where}") from None
 
     def _clip(self, max_norm: float) -> None:
-        self._own_norm = float(clip_grad_norm_(self.policy.parameters(), max_norm))
+        self._grad_norm = float(clip_grad_norm_(self.policy.parameters(), max_norm))
+
+    def _zero_norm(self) -> float:
+        norm = self._engine.get_global_grad_norm()
+        assert norm is not None
+        return float(norm)
 
 
 def deepspeed_config(cfg: LearnerConfig, dtype: torch.dtype) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from learner.backend import Backend
 from learner.checkpoint import save_checkpoint
 from learner.head import SLACK_S, Head, MakePublisher
 from learner.model import load_policy, source_dir
+from learner.objectives import make_objective
 from learner.publisher import WeightPublisher
 from learner.ranks import Ranks, join
 from learner.reference import Reference
@@ -64,7 +65,7 @@ class Learner:
         self._source = source_dir(config.model.path)
         policy = load_policy(config.model, config.learner, temperature=temperature)
         self._reference: Reference | None = None
-        if config.objective.name == "grpo" and config.objective.kl > 0:
+        if make_objective(config.objective).needs_reference:
             frozen = load_policy(config.model, config.learner, temperature=temperature)
             every = config.objective.reference_refresh
             self._reference = Reference(frozen, refresh_every=every, device=ranks.device)
@@ -81,9 +82,9 @@ class Learner:
             if self._publishes(step) and config.checkpoint_every:
                 if self.version % config.checkpoint_every == 0:
                     self._checkpoint()
+        self._checkpoint()  # first: a last eval that fails must not cost the policy
         if head is not None:
             head.finish(self.version)
-        self._checkpoint()
 
     def _step(self, step: int, head: Head | None) -> dict[str, Any]:
         config = self.role.config

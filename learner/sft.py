@@ -29,6 +29,7 @@ from learner.statistics import Statistics
 
 LR_MIN_FRAC = 0.1
 START_TIMEOUT_S = 300.0
+STATUS_EVERY = 20  # steps
 
 
 def run(role: Role) -> None:
@@ -49,8 +50,10 @@ def run(role: Role) -> None:
         backend = Backend(load_policy(path, config.learner, temperature=1.0), config.learner, ranks)
         tokenizer = AutoTokenizer.from_pretrained(source)
         rows = role.metrics("learner") if ranks.rank == 0 else None
+        num_steps = sum(phase.updates for phase in config.sft.phases)
         for row in train(config, backend, tokenizer):
-            role.status("running", f"step {row['step']}")
+            if row["step"] % STATUS_EVERY == 0:
+                role.status("running", f"step {row['step']} of {num_steps}: {row['loss/sft']:.3f}")
             if rows is not None:
                 rows.write(row)
         weights = guards.finite_weights(backend.full_weights())
@@ -129,11 +132,8 @@ def _learning_rate(phase: SftPhase, update: int) -> float:
 def _check(config: Config) -> None:
     if not config.sft.phases:
         raise ConfigError("sft.phases must hold at least one phase, got none")
-    if bool(config.model.init) == bool(config.model.path):
-        raise ConfigError(
-            f"sft starts from model.path or from model.init, one of them, got "
-            f"{config.model.path!r} and {config.model.init!r}"
-        )
+    if not config.model.init and not config.model.path:
+        raise ConfigError("sft starts from model.path or from model.init, got neither")
 
 
 def _source(role: Role, config: Config, rank: int) -> Path:

@@ -297,7 +297,7 @@ class World:
 
     def _request(self, actor: Actor) -> None:
         free = actor.capacity - len(actor.rollouts)
-        if self.config.mode == "async":
+        if self.config.mode == "async" and not self.turbulence:
             assert free >= 0, f"{actor.name!r} got more than it can take"
         request = (free, actor.received)
         if request != actor.last_request and not actor.stopped:
@@ -308,11 +308,11 @@ class World:
         truth = self.truths.setdefault(
             lease.rollout_id, Truth(lease.group_id, lease.member, lease.prompt_id)
         )
-        # A lease that nobody acknowledged may have sampled more: the buffer knows a prefix.
         prefix = lease.prefix_ids.tolist()
         assert prefix == truth.tokens[: len(prefix)], "the prefix is not what was sampled"
         assert lease.prefix_hash == segment_hash.extend(0, lease.prefix_ids)
-        del truth.tokens[len(prefix) :], truth.versions[len(prefix) :]
+        if self._is_current(lease):  # what an earlier lease sampled without acknowledgement is lost
+            del truth.tokens[len(prefix) :], truth.versions[len(prefix) :]
         if lease.kind is LeaseKind.SCORE:
             self._score(actor, lease)
             return

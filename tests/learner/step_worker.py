@@ -35,6 +35,7 @@ def config(model_dir: str, stage: int, dtype: str = "float32") -> Config:
             "learner": {
                 "ranks": int(os.environ.get("WORLD_SIZE", "1")),
                 "lr": 1e-3,
+                "warmup_updates": 2,  # every step has another rate than the optimizer began with
                 "weight_decay": 0.1,
                 "grad_clip": 0.05,
                 "zero_stage": stage,
@@ -73,18 +74,22 @@ def main() -> None:
             frames = wire.encode(messages.write_batch(batch_of(step))) if rank == 0 else None
             batch = messages.read_batch(wire.decode(ranks.broadcast_frames(frames)))
             rows.append(trainer.update(batch, step).metrics)
-        weights = {name: weight.float().numpy() for name, weight in backend.full_weights()}
+        weights = copies(backend)
         facts[str(stage)] = {
             "rows": rows,
             "refused_loss": refuses_nan_loss(trainer),
             "refused_gradient": refuses_nan_gradient(backend),
         }
-        after = {name: weight.float().numpy() for name, weight in backend.full_weights()}
+        after = copies(backend)
         assert all((weights[name] == after[name]).all() for name in weights), "NaN got through"
         if rank == 0:
             np.savez(out / f"stage_{stage}.npz", **weights)
     (out / f"rank_{rank}.json").write_text(json.dumps(facts))
     ranks.close()
+
+
+def copies(backend: Any) -> dict[str, Any]:
+    return {name: weight.float().numpy().copy() for name, weight in backend.full_weights()}
 
 
 def batch_of(step: int) -> Batch:

@@ -19,6 +19,7 @@ from learner.aggregation import token_weights
 from learner.backend import deepspeed_config
 from learner.batching import collate, plan
 from learner.objectives import Tokens, make_objective
+from learner.schedule import learning_rate
 from tests.learner.step_worker import NUM_STEPS, batch_of, config
 
 TIMEOUT_S = 240
@@ -91,6 +92,8 @@ def plain_torch(model_dir: Path) -> tuple[dict[str, np.ndarray], list[dict[str, 
         )
         terms = objective(logprobs, tokens)
         loss = ((terms.policy + terms.penalty) * micro.fields["weights"]).sum()
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(cfg.learner, step - 1)
         optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.learner.grad_clip)
@@ -112,10 +115,7 @@ def check(out: Path, stage: int, facts: list[dict], model_dir: Path, tolerance: 
     expected, rows = plain_torch(model_dir)
     actual = np.load(out / f"stage_{stage}.npz")
     assert set(actual.files) == set(expected)
-    before = {
-        name: p.detach().numpy()
-        for name, p in AutoModelForCausalLM.from_pretrained(model_dir).named_parameters()
-    }
+    before = weights_of(model_dir)
     for name, weight in expected.items():
         moved = np.abs(weight - before[name]).max()
         assert moved > 1e-4, f"{name} did not train"
@@ -126,6 +126,11 @@ def check(out: Path, stage: int, facts: list[dict], model_dir: Path, tolerance: 
                 assert row[name] == pytest.approx(value, rel=1e-3, abs=1e-6), (stage, name)
         assert "NaN or infinity in loss" in rank[str(stage)]["refused_loss"]
         assert "NaN or infinity in gradients" in rank[str(stage)]["refused_gradient"]
+
+
+def weights_of(model_dir: Path) -> dict[str, np.ndarray]:
+    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
+    return {name: p.detach().numpy() for name, p in model.named_parameters()}
 
 
 @slow
@@ -145,10 +150,15 @@ def test_steps_with_tied_embeddings(nano_tied_dir: Path, tmp_path: Path) -> None
 
 @slow
 def test_bfloat16_trains_float32_master_weights(nano_dir: Path, tmp_path: Path) -> None:
-    """Steps of 1e-3 are below the resolution of bfloat16 weights near one: they must add up."""
     facts = run_ranks(1, nano_dir, tmp_path, "bfloat16", "0,2,3")
-    _, rows = plain_torch(nano_dir)
+    expected_weights, rows = plain_torch(nano_dir)
+    before = weights_of(nano_dir)
     for stage in ("0", "2", "3"):
+        actual = np.load(tmp_path / f"stage_{stage}.npz")
+        for name in ("lm_head.weight", "model.layers.1.mlp.up_proj.weight"):
+            moved = np.abs(actual[name] - before[name]).mean()
+            expected_move = np.abs(expected_weights[name] - before[name]).mean()
+            assert moved == pytest.approx(expected_move, rel=0.15)
         for row, expected in zip(facts[0][stage]["rows"], rows, strict=True):
             assert row["loss/total"] == pytest.approx(expected["loss/total"], abs=0.05)
             assert row["optim/grad_norm"] == pytest.approx(expected["optim/grad_norm"], rel=0.05)

@@ -138,15 +138,21 @@ def test_a_run(nano_dir: Path, tmp_path: Path) -> None:
         )
 
 
-def test_several_updates_per_publish(nano_dir: Path, tmp_path: Path) -> None:
+def test_several_updates_per_publish_and_steps_by_sample_size(
+    nano_dir: Path, tmp_path: Path
+) -> None:
     learner = {"updates_per_publish": 2, "num_updates": 5}
-    with session(Session, tmp_path, nano_dir, learner=learner) as run:
+    with session(Session, tmp_path, nano_dir, learner=learner, objective={"ess_lr": True}) as run:
         run.run()
     assert run.requested == [0, 0, 1, 1, 2]
     assert [note["version"] for note in run.published()] == [1, 2, 3]
     versions = [message.values["policy_version"] for message in run.received("step_done")]
     assert versions == [0, 1, 1, 2, 3]
     assert [path.name for path in run.run_dir.checkpoints.iterdir()] == ["version_000003"]
+    for row in run.rows():
+        factor = min(1.0, max(0.1, row["ratio/ess"] ** 0.5))
+        assert row["optim/lr"] == pytest.approx(1e-3 * factor)
+        assert factor < 1.0
 
 
 def test_forced_staleness_publishes_older_weights_under_their_own_number(
@@ -166,8 +172,13 @@ def test_forced_staleness_publishes_older_weights_under_their_own_number(
 def test_grpo_with_a_reference_that_is_refreshed(nano_dir: Path, tmp_path: Path) -> None:
     objective = {"name": "grpo", "aggregation": "sequence", "advantage_norm": "group",
                  "kl": 0.01, "reference_refresh": 2}  # fmt: skip
-    with session(Session, tmp_path, nano_dir, objective=objective) as run:
+    learner = {"zero_stage": 2}  # its weights are views of one flat buffer
+    with session(Session, tmp_path, nano_dir, objective=objective, learner=learner) as run:
         run.run()
+    hf = run.run_dir.checkpoint(4) / "hf"
+    assert weight_sums(hf) == pytest.approx(run.published()[-1]["sums"])
+    size = (nano_dir / "model.safetensors").stat().st_size
+    assert (hf / "model.safetensors").stat().st_size == pytest.approx(size, rel=0.01)
     divergence = [row["reference_kl/mean"] for row in run.rows()]
     assert divergence[0] == pytest.approx(0.0, abs=1e-9)
     assert divergence[1] > 1e-6

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from async_r1.config import ObjectiveConfig
+from learner.advantages import normalise
 from learner.objectives import Objective, Tokens, make_objective
 from learner.objectives.dppo import Dppo
 from learner.objectives.grpo import Grpo
@@ -244,3 +245,31 @@ def test_registry_takes_its_options_from_the_config() -> None:
     grpo = make_objective(ObjectiveConfig(name="grpo", kl=0.0))
     assert grpo == Grpo(0.2, 0.2, 0.0)
     assert not grpo.needs_reference
+
+
+@pytest.mark.parametrize("objective", [DPPO, Grpo(0.2, 0.2, kl=0.0)], ids=["dppo", "grpo"])
+def test_stale_rollouts_still_teach(objective: Objective) -> None:
+    """A policy over eight tokens, paid per token 3, learns from what it was four updates ago."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.zeros(8, requires_grad=True)
+    optimizer = torch.optim.Adam([logits], lr=0.1)
+    history = []
+    for _ in range(60):
+        history.append(logits.detach().clone().log_softmax(0))
+        mu = history[max(0, len(history) - 5)]
+        samples = torch.multinomial(mu.exp(), 64 * 4, replacement=True, generator=generator)
+        rewards = (samples.view(64, 4) == 3).float().mean(1)
+        advantages = normalise((rewards - rewards.mean()).numpy(), np.zeros(64, np.int32), "batch")
+        tokens = Tokens(
+            behavior_logprobs=mu[samples],
+            advantages=torch.from_numpy(advantages).repeat_interleave(4),
+            mask=torch.ones(256, dtype=torch.bool),
+            sequence=torch.arange(64).repeat_interleave(4),
+            num_sequences=64,
+        )
+        terms = objective(logits.log_softmax(0)[samples], tokens)
+        optimizer.zero_grad()
+        (terms.policy + terms.penalty).mean().backward()
+        optimizer.step()
+    assert history[0].exp()[3] == pytest.approx(1 / 8)
+    assert history[-1].exp()[3] > 0.9

@@ -1,0 +1,8 @@
+"""`python -m async_r1`."""
+
+import sys
+
+from async_r1.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
