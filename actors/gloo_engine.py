@@ -119,6 +119,6 @@ def _refresh_tied_head(model: torch.nn.Module) -> None:
     reload does not refresh: without this, logits stay on the old head although the parameter
     shows the new values.
     """
-    head = getattr(model, "lm_head", None)
+    head: Any = getattr(model, "lm_head", None)
     if hasattr(head, "quant_method"):
         head.quant_method.process_weights_after_loading(head)

@@ -1,4 +1,4 @@
-"""`python -m async_r1`."""
+"""`python -m async_r1`: the same as the `async_r1` script."""
 
 import sys
 

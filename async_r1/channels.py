@@ -59,6 +59,7 @@ class Router:
         try:
             self._socket.bind(address)
         except zmq.ZMQError as error:
+            self._socket.close()
             raise PeerError(f"cannot bind {address}: {error}") from None
         self.address = address
 

@@ -3,62 +3,87 @@
 Exit codes: 0 finished, 1 a role failed, 2 bad usage or configuration, 130 interrupted cleanly.
 """
 
+import importlib
 import sys
 from collections.abc import Callable, Sequence
-from importlib import import_module
+from dataclasses import dataclass
 
 from async_r1 import __version__
-from async_r1.errors import AsyncR1Error, ConfigError
+from async_r1.errors import AsyncR1Error, ConfigError, RunDirError, TaskError
 from async_r1.schema import nearest
 
+FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
+
+
+@dataclass(frozen=True)
+class Command:
+    """One subcommand: `module:function` takes its arguments and returns the exit code."""
+
+    target: str
+    doc: str
+    composes: bool = False  # takes overrides of the configuration
+
+    def load(self) -> Callable[[list[str]], int]:
+        module, _, function = self.target.partition(":")
+        main: Callable[[list[str]], int] = getattr(importlib.import_module(module), function)
+        return main
+
+
 COMMANDS = {
-    "launch": ("async_r1.compose:launch", "train: start buffer, actors and learner"),
-    "sft": ("async_r1.compose:sft", "supervised fine-tuning: make a cold start"),
-    "report": ("async_r1.report:main", "write RUN/report.html again"),
-    "doctor": ("async_r1.doctor:main", "what this machine has, and what it lacks"),
+    "launch": Command("async_r1.launch:main", "train: start buffer, actors and learner", True),
+    "sft": Command("async_r1.fine_tune:main", "fine-tune on demonstrations: a cold start", True),
+    "report": Command("async_r1.report:main", "write the report of a run directory again"),
+    "doctor": Command("async_r1.doctor:main", "what this machine has, and what it lacks"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a subcommand; returns the exit code."""
-    args = list(sys.argv[1:] if argv is None else argv)
-    if not args or args[0] in ("-h", "--help", "help"):
-        print(_usage())
-        return 0
-    if args[0] == "--version":
+    """Run one subcommand; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if arguments else BAD_USAGE
+    if arguments[0] in ("-V", "--version"):
         print(f"async_r1 {__version__}")
         return 0
-    name, *rest = args
-    if name not in COMMANDS:
+    name, *rest = arguments
+    command = COMMANDS.get(name)
+    if command is None:
         match = nearest(name, COMMANDS)
-        hint = f"did you mean {match}?" if match else f"choose one of: {', '.join(COMMANDS)}"
-        return _refuse(f"unknown command {name!r}; {hint}")
-    if name in ("launch", "sft") and {"-h", "--help"} & set(rest):
+        hint = f"did you mean {match}?" if match else f"there are {', '.join(COMMANDS)}"
+        return _complain(f"unknown command {name!r}; {hint}", BAD_USAGE)
+    if command.composes and {"-h", "--help"} & set(rest):
         from async_r1.help import options_text
 
-        print(options_text(name))
+        print(options_text(name, command.doc))
         return 0
     try:
-        return _load(COMMANDS[name][0])(rest)
-    except ConfigError as error:
-        return _refuse(str(error))
+        return command.load()(rest)
+    except (ConfigError, TaskError, RunDirError) as error:
+        return _complain(str(error), BAD_USAGE)
     except AsyncR1Error as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return _complain(str(error), FAILED)
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
-def _load(target: str) -> Callable[[list[str]], int]:
-    module, _, function = target.partition(":")
-    return getattr(import_module(module), function)  # type: ignore[no-any-return]
+def usage() -> str:
+    """What `async_r1 --help` prints."""
+    commands = [f"  {name:8} {command.doc}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            f"async_r1 {__version__}: asynchronous reinforcement learning of reasoning models",
+            "",
+            "usage: async_r1 <command> [...]",
+            "",
+            *commands,
+            "",
+            "async_r1 launch experiment=demo    train the demo",
+            "async_r1 launch --help             every option",
+        ]
+    )
 
 
-def _refuse(text: str) -> int:
+def _complain(text: str, code: int) -> int:
     print(f"error: {text}", file=sys.stderr)
-    return 2
-
-
-def _usage() -> str:
-    lines = ["async_r1 <command> [overrides]", ""]
-    lines += [f"  {name:8} {doc}" for name, (_, doc) in COMMANDS.items()]
-    lines += ["", "async_r1 launch --help lists every option; async_r1 launch experiment=demo trains"]
-    return "\n".join(lines)
+    return code

@@ -1,134 +1,136 @@
-"""Hydra under `launch` and `sft`: composes plain values, which `schema.build` then checks.
+"""From command line to configurations: Hydra composes plain values, `schema.build` checks them.
 
-Hydra knows every option from the schema's defaults, so any can be overridden without `+` and an
-unknown one is an error; all types and bounds are checked by us, for one-line errors.
+Hydra composes and is gone before anything starts. So a sweep with a bad value in its last job
+fails before its first, and Hydra's own error printing never stands around ours.
 """
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
+from async_r1 import overrides
 from async_r1.config import Config
-from async_r1.config_dir import config_dir, groups, resolve_path
-from async_r1.errors import ConfigError
-from async_r1.override_errors import explain
-from async_r1.rules import check
-from async_r1.schema import build, to_dict, walk
-
-FREE_FORM = ("actors.engine.", "learner.deepspeed.", "task.options.")
+from async_r1.config_dir import config_dir
+from async_r1.errors import AsyncR1Error, ConfigError
+from async_r1.schema import build, to_dict
 
 
-def launch(argv: list[str]) -> int:
-    """`async_r1 launch`: compose, then train."""
-    from async_r1.launch import launch as run
+@dataclass(frozen=True)
+class Job:
+    """One run to start."""
 
-    return _with_hydra("launch", argv, run)
-
-
-def sft(argv: list[str]) -> int:
-    """`async_r1 sft`: compose, then fine-tune."""
-    from async_r1.launch import fine_tune as run
-
-    return _with_hydra("sft", argv, run)
+    config: Config
+    overrides: tuple[str, ...] = ()
+    directory: str = ""  # where a sweep puts it; empty: as run.dir and run.name say
 
 
-def compose(overrides: list[str]) -> Config:
-    """The configuration of a list of overrides, checked, without running anything.
+def compose_jobs(
+    command: str, argv: Sequence[str], prepare: Callable[[Config], Config]
+) -> list[Job]:
+    """The jobs of a command line: one, one for each combination of a sweep, none after `--cfg`.
+
+    Args:
+        command: for Hydra's own messages.
+        prepare: called with each configuration; refuses or completes it.
 
     Raises:
-        ConfigError: an override is unknown, or a value breaks a rule.
+        ConfigError: one line for the first thing that is wrong.
     """
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
-    _register_schema()
-    GlobalHydra.instance().clear()
-    _check_names(overrides)
-    try:
-        with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            return _build(hydra_compose("config", overrides=[_free(o) for o in overrides]))
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise explain(error) from None
-
-
-def _with_hydra(command: str, argv: list[str], run: Callable[..., int]) -> int:
-    """Run through `hydra.main`, which brings `-m`, `--cfg` and the output directories."""
+    arguments = overrides.parse(argv)
     import hydra
-
-    _register_schema()
-    overrides = [arg for arg in argv if not arg.startswith("-") and "=" in arg]
-    _check_names(overrides)
-    sys.argv = [f"async_r1 {command}", *(_free(arg) for arg in argv)]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # raised here, so that we can say it in one line
-    codes: list[int] = []
-
-    @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
-    def job(cfg: Any) -> None:
-        from hydra.core.hydra_config import HydraConfig
-
-        config = _build(cfg)
-        sweep_dir = ""
-        if HydraConfig.get().mode.name == "MULTIRUN":
-            sweep_dir = HydraConfig.get().runtime.output_dir
-        task_overrides = list(HydraConfig.get().overrides.task)
-        codes.append(run(config, overrides=task_overrides, run_dir=sweep_dir))
-
-    try:
-        job()
-    except ConfigError:
-        raise
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] not in ("hydra", "omegaconf", "antlr4"):
-            raise
-        raise explain(error) from None
-    return max(codes, default=0)
-
-
-def _build(cfg: Any) -> Config:
-    from omegaconf import OmegaConf
-
-    values = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(values, dict)
-    if isinstance(values.get("model"), dict):
-        values["model"]["path"] = resolve_path(str(values["model"].get("path", "")))
-    config = build(Config, {str(key): value for key, value in values.items()})
-    check(config)
-    return config
-
-
-def _register_schema() -> None:
     from hydra.core.config_store import ConfigStore
 
+    # The defaults as plain values: a known option needs no `+`, and all type checks are ours.
     ConfigStore.instance().store(name="schema", node=to_dict(Config()))
+    jobs: list[Job] = []
+    refused: list[AsyncR1Error] = []
+
+    @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
+    def collect(composed: Any) -> None:
+        try:
+            job = _job(composed)
+            jobs.append(replace(job, config=prepare(job.config)))
+        except AsyncR1Error as error:  # Hydra would print lines of its own around it
+            refused.append(error)
+
+    with _arguments_for_hydra([f"async_r1 {command}", *arguments.flags, *arguments.overrides]):
+        try:
+            collect()
+        except Exception as error:
+            raise _one_line(error) from error
+    if refused:
+        raise refused[0]
+    return jobs
 
 
-def _free(arg: str) -> str:
-    """Options below a free-form mapping exist by being named."""
-    return f"++{arg}" if arg.startswith(FREE_FORM) else arg
-
-
-def _check_names(overrides: list[str]) -> None:
-    """Refuse unknown names before Hydra does, with the nearest right spelling.
+def compose(argv: Sequence[str] = ()) -> Config:
+    """The configuration of a list of overrides, types checked, without the rules of a command.
 
     Raises:
-        ConfigError: a name is neither an option, nor a section, nor a group.
+        ConfigError: one line for the first thing that is wrong.
     """
-    from async_r1.override_errors import unknown_choice, unknown_option
+    (job,) = compose_jobs("launch", argv, lambda config: config)
+    return job.config
 
-    names = [name for name, _, _ in walk(Config)]
-    sections = {name.rpartition(".")[0] for name in names}
-    choices = groups()
-    for override in overrides:
-        name, _, value = override.lstrip("+~").partition("=")
-        if name.startswith("hydra.") or name.startswith(FREE_FORM) or name.startswith("hydra/"):
-            continue
-        if name in choices and "." not in name:
-            for choice in value.split(","):
-                if choice not in choices[name]:
-                    raise unknown_choice(name, choice, choices[name])
-        elif name not in names and name not in sections:
-            raise unknown_option(name, [*names, *choices])
+
+def run_jobs(jobs: Sequence[Job], run: Callable[[Job], int]) -> int:
+    """Run one job after the other; the exit code of the worst. An interrupt ends the rest too."""
+    worst = 0
+    for job in jobs:
+        code = run(job)
+        worst = max(worst, code)
+        if code > 128:
+            break
+    return worst
+
+
+def _job(composed: Any) -> Job:
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    hydra = HydraConfig.get()
+    try:
+        values: Any = OmegaConf.to_container(composed, resolve=True)
+    except OmegaConfBaseException as error:
+        raise _one_line(error) from None
+    # The preset's name, unless the preset sets another.
+    values["experiment"] = values["experiment"] or hydra.runtime.choices.get("experiment") or ""
+    swept = hydra.mode is not None and hydra.mode.name == "MULTIRUN"
+    return Job(
+        config=build(Config, values),
+        overrides=tuple(hydra.overrides.task),
+        directory=hydra.runtime.output_dir if swept else "",
+    )
+
+
+@contextmanager
+def _arguments_for_hydra(argv: list[str]) -> Iterator[None]:
+    """`hydra.main` reads sys.argv; HYDRA_FULL_ERROR makes it raise instead of print and exit."""
+    saved_argv, saved_mode = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = argv, "1"
+    try:
+        yield
+    finally:
+        sys.argv = saved_argv
+        del os.environ["HYDRA_FULL_ERROR"]
+        if saved_mode is not None:
+            os.environ["HYDRA_FULL_ERROR"] = saved_mode
+
+
+def _one_line(error: Exception) -> ConfigError:
+    """What Hydra and OmegaConf still find wrong, such as a preset that names a missing file.
+
+    Any other exception is a mistake of ours and passes with its traceback.
+    """
+    cause = error.__cause__ or error
+    module = type(cause).__module__.partition(".")[0]
+    if module not in ("hydra", "omegaconf", "yaml") and not isinstance(cause, OSError):
+        raise error
+    text = str(cause).partition("Config search path:")[0]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    field = getattr(cause, "full_key", None)
+    return ConfigError(f"{field}: {lines[0]}" if field else "; ".join(lines))

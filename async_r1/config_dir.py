@@ -1,43 +1,62 @@
-"""Where the Hydra tree is: inside the package once installed, beside it in a checkout."""
+"""Where the Hydra tree is: inside the package of an installed wheel, beside it in a checkout."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from async_r1.errors import ConfigError
 
-_PREFIX = "configs:"
+PREFIX = "configs:"
 
 
 def config_dir() -> Path:
-    """The directory with config.yaml and the groups; a checkout's own comes first.
+    """The directory that holds config.yaml, the groups and the shipped checkpoints.
 
     Raises:
         ConfigError: this installation has none.
     """
     here = Path(__file__).resolve().parent
-    for candidate in (here.parent / "configs", here / "configs"):
+    for candidate in (here / "configs", here.parent / "configs"):
         if (candidate / "config.yaml").is_file():
             return candidate
-    raise ConfigError(f"no configs directory beside or inside {here}; install async_r1 again")
+    raise ConfigError(f"no configs directory in or beside {here}: install async_r1 again")
 
 
-def groups() -> dict[str, list[str]]:
-    """Config groups and their choices."""
-    return {
-        group.name: sorted(path.stem for path in group.glob("*.yaml"))
-        for group in sorted(config_dir().iterdir())
-        if group.is_dir() and any(group.glob("*.yaml"))
-    }
+def groups(extra: Sequence[Path] = ()) -> dict[str, list[str]]:
+    """Config groups and their choices, sorted.
+
+    Args:
+        extra: directories of the user's own (`--config-dir`) that add to the tree.
+    """
+    found: dict[str, set[str]] = {}
+    for root in (config_dir(), *extra):
+        for path in root.glob("*/*.yaml"):
+            found.setdefault(path.parent.name, set()).add(path.stem)
+    return {group: sorted(found[group]) for group in sorted(found)}
 
 
-def resolve_path(path: str) -> str:
-    """`configs:checkpoints/nano` to a path inside the tree; anything else as it is.
+def resolve_model_path(path: str) -> str:
+    """An absolute directory for `configs:...` and for local paths; a Hugging Face name as it is.
 
     Raises:
-        ConfigError: nothing is there.
+        ConfigError: it must be a directory, and is none.
     """
-    if not path.startswith(_PREFIX):
-        return path
-    resolved = config_dir() / path.removeprefix(_PREFIX)
-    if not resolved.exists():
-        raise ConfigError(f"model.path {path} does not exist: {resolved}")
-    return str(resolved)
+    if path.startswith(PREFIX):
+        inside = path.removeprefix(PREFIX)
+        directory = config_dir() / inside
+        if (directory / "config.json").is_file():
+            return str(directory)
+        shipped = sorted(
+            f"{PREFIX}{file.parent.relative_to(config_dir())}"
+            for file in config_dir().glob("*/*/config.json")
+        )
+        listed = f"it has {', '.join(shipped)}" if shipped else "it has none"
+        raise ConfigError(f"model.path must be a model in the configs tree, got {path!r}; {listed}")
+    directory = Path(path).expanduser()
+    if (directory / "config.json").is_file():
+        return str(directory.resolve())
+    if path.startswith(("/", "./", "../", "~")) or path.count("/") > 1 or directory.is_dir():
+        raise ConfigError(
+            f"model.path must be a directory with a config.json or a Hugging Face name, "
+            f"got {path!r}"
+        )
+    return path

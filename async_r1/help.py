@@ -1,40 +1,83 @@
-"""The text of `async_r1 launch --help`: groups with their choices, then every option."""
+"""The text of `async_r1 launch --help`: the groups and their choices, then every option."""
+
+import dataclasses
+import types
+import typing
+from typing import Any
 
 from async_r1.config import Config
 from async_r1.config_dir import groups
 from async_r1.schema import walk
 
+_EXAMPLES = """\
+usage: async_r1 {command} [group=choice] [option=value] [flags]
 
-def options_text(command: str) -> str:
-    """All options of a command, from the schema and the config tree; imports no Hydra."""
-    lines = [
-        f"async_r1 {command} [group=choice] [option=value] [-m] [--cfg job]",
-        "",
-        "  -m         sweep: every combination of comma-separated values, one run each",
-        "  --cfg job  print the composed configuration and exit",
-        "",
-        "Groups",
-    ]
-    lines += [f"  {name:12} {', '.join(choices)}" for name, choices in groups().items()]
-    section = None
+  async_r1 {command} experiment=smoke learner.lr=1e-5
+  async_r1 {command} -m experiment=smoke seed=0,1,2    one run after the other, in sweeps/
+
+flags
+  -m, --multirun         every combination of the comma-separated values
+  -c, --cfg job          print the composed configuration and exit
+  -p, --package SECTION  of it only this section
+  --resolve              with interpolations resolved
+  --config-dir DIR       a directory with groups and presets of your own"""
+_KINDS = {int: "integer", float: "number", bool: "true|false", str: "text", Any: "any"}
+_SIGNS = (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<"))
+
+
+def options_text(command: str, doc: str) -> str:
+    """Everything that a command takes; from the schema and the configs tree, without Hydra."""
+    lines = [f"async_r1 {command}: {doc}", "", _EXAMPLES.format(command=command), "", "groups"]
+    choices = groups()
+    lines += [f"  {group:14} {', '.join(choices[group])}" for group in choices]
+    sections: dict[str, list[tuple[str, str, str]]] = {}
     for name, field, default in walk(Config):
-        head = name.rpartition(".")[0]
-        if head != section:
-            lines += ["", head or "Options"]
-            section = head
-        bounds = ", ".join(
-            f"{sign} {field.metadata['bounds'][key]:g}"
-            for key, sign in (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<"))
-            if key in field.metadata["bounds"]
-        )
-        lines.append(
-            f"  {name} = {_show(default)}\n      {field.metadata['doc']}"
-            f"{f' [{bounds}]' if bounds else ''}"
-        )
+        if name in choices:  # `experiment`: the group sets it
+            continue
+        section = name.rpartition(".")[0]
+        rows = sections.setdefault(section, [])
+        rows.append((name, f"{_kind(name)} = {_value(default)}", _doc(field)))
+    for section, rows in sections.items():
+        lines += ["", section or "options"]
+        width = max(len(name) for name, _, _ in rows)
+        for name, kind, text in rows:
+            lines.append(f"  {name:{width}}  {kind}")
+            lines.append(f"  {'':{width}}    {text}")
     return "\n".join(lines)
 
 
-def _show(value: object) -> str:
+def _doc(field: dataclasses.Field[Any]) -> str:
+    bounds = field.metadata["bounds"]
+    rules = [f"{sign} {bounds[key]:g}" for key, sign in _SIGNS if key in bounds]
+    return field.metadata["doc"] + (f"; {' and '.join(rules)}" if rules else "")
+
+
+def _kind(name: str) -> str:
+    hint: Any = Config
+    for part in name.split("."):
+        hint = typing.get_type_hints(hint)[part]
+    return _spell(hint)
+
+
+def _spell(hint: Any) -> str:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return "|".join(_value(choice) for choice in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return "|".join(_spell(argument) for argument in arguments)
+    if origin is list:
+        return f"list of {_spell(arguments[0])}"
+    if origin is dict:
+        return "mapping"
+    if dataclasses.is_dataclass(hint):
+        fields = ", ".join(field.name for field in dataclasses.fields(hint))
+        return f"{{{fields}}}"
+    return _KINDS[hint]
+
+
+def _value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return "''" if value == "" else str(value)
+    if value == "":
+        return "''"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,93 +1,209 @@
-"""Rules that involve several options: what would deadlock, or mislead without an error."""
+"""Rules that involve several options: what could never run, or would not be what it seems.
+
+Each rule names the fields, what was given and a way out. What depends on the machine is in
+`plan.py`; what depends on the installed vLLM is in the actor.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from math import ceil
 
 from async_r1.config import Config
 from async_r1.errors import ConfigError
+from async_r1.passthrough import deepspeed_conflicts, engine_conflicts
+from async_r1.schema import walk
 
-_TRUNCATING = ("top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty")
+Rule = Callable[[Config], Iterator[str]]  # yields what is wrong
+
+_ADDRESS = re.compile(r"tcp://[^:/\s]+:\d{1,5}")
+_OF_OBJECTIVE = {
+    "dppo": ("ratio_cap", "tv_low", "tv_high", "drift", "opsm"),
+    "grpo": ("clip_low", "clip_high", "kl", "reference_refresh"),
+}
 
 
 def check(config: Config) -> None:
-    """Refuse a configuration that cannot run, or whose results would not be what they seem.
+    """Refuse what `launch` could not do.
 
     Raises:
-        ConfigError: one line with the fields, the rule, and a way out.
+        ConfigError: one line for the first rule that is broken.
     """
-    for rule in (_modes, _groups, _lengths, _sampling, _weights, _sft):
-        rule(config)
+    _apply(config, _TRAINING_RULES + _COMMON_RULES)
 
 
-def _modes(config: Config) -> None:
-    staleness = config.staleness
-    if config.mode == "sync" and staleness.eta != 0:
-        raise ConfigError(
-            f"mode=sync is staleness.eta=0, got {staleness.eta}; use staleness=sync for both"
+def check_sft(config: Config) -> None:
+    """Refuse what `sft` could not do.
+
+    Raises:
+        ConfigError: one line for the first rule that is broken.
+    """
+    _apply(config, (_phases, *_COMMON_RULES))
+
+
+def _apply(config: Config, rules: tuple[Rule, ...]) -> None:
+    for rule in rules:
+        for problem in rule(config):
+            raise ConfigError(problem)
+
+
+def _model(config: Config) -> Iterator[str]:
+    if config.model.init:
+        yield (
+            f"model.init={config.model.init} is for async_r1 sft, which makes a model to launch "
+            f"from; set model.init='' and model.path"
         )
-    if staleness.force >= 0 and config.mode != "sync":
-        raise ConfigError(
-            f"staleness.force={staleness.force} needs mode=sync, where every version is sampled "
-            f"whole; add staleness=sync"
+    if not config.model.path:
+        yield "model.path must name a model, got ''; model=nano has one"
+
+
+def _modes(config: Config) -> Iterator[str]:
+    staleness, buffer = config.staleness, config.buffer
+    if config.mode == "async":
+        if staleness.force >= 0:
+            yield (
+                f"staleness.force={staleness.force} needs mode=sync, which samples each batch with "
+                f"one version; add staleness=sync"
+            )
+        return
+    if staleness.eta != 0:
+        yield f"mode=sync needs staleness.eta=0, got {staleness.eta}; staleness=sync sets both"
+    if not config.actors.in_process:
+        yield "mode=sync needs actors.in_process=true: an engine of its own is not deterministic"
+    if buffer.group_deadline_s > 0:
+        yield (
+            f"mode=sync counts deadlines in versions: set buffer.group_deadline_versions, not "
+            f"buffer.group_deadline_s={buffer.group_deadline_s:g}"
         )
-    if config.mode == "sync" and not config.actors.in_process:
-        raise ConfigError("mode=sync needs actors.in_process=true: an engine of its own reorders")
-    if config.mode == "sync" and config.buffer.group_deadline_s > 0:
-        raise ConfigError(
-            "mode=sync counts deadlines in versions: set buffer.group_deadline_versions instead "
-            "of buffer.group_deadline_s"
+    if buffer.samples_per_insert != 1 or buffer.max_times_sampled != 1:
+        yield (
+            f"mode=sync trains each group once: buffer.samples_per_insert and "
+            f"buffer.max_times_sampled must be 1, got {buffer.samples_per_insert:g} and "
+            f"{buffer.max_times_sampled}"
         )
 
 
-def _groups(config: Config) -> None:
+def _groups(config: Config) -> Iterator[str]:
     buffer, learner = config.buffer, config.learner
+    if buffer.group_size < 2:
+        yield (
+            f"buffer.group_size must be >= 2, got {buffer.group_size}: advantages are centred in "
+            f"the group, and a group of one has none"
+        )
     if buffer.min_rollouts > buffer.group_size:
-        raise ConfigError(
+        yield (
             f"buffer.min_rollouts must be <= buffer.group_size={buffer.group_size}, "
             f"got {buffer.min_rollouts}"
         )
-    if buffer.group_size < 2 and config.objective.advantage_norm != "none":
-        raise ConfigError("buffer.group_size must be >= 2: a group of one has no baseline")
     if buffer.max_size < learner.groups_per_update:
-        raise ConfigError(
+        yield (
             f"buffer.max_size must be >= learner.groups_per_update={learner.groups_per_update}, "
-            f"got {buffer.max_size}: no batch could ever be drawn"
+            f"got {buffer.max_size}: no batch would ever be complete"
         )
-    if buffer.samples_per_insert > buffer.max_times_sampled:
-        raise ConfigError(
+    if learner.groups_per_update * buffer.group_size < learner.ranks:
+        yield (
+            f"learner.ranks must be <= learner.groups_per_update * buffer.group_size="
+            f"{learner.groups_per_update * buffer.group_size}, got {learner.ranks}: some would "
+            f"have nothing to train"
+        )
+
+
+def _rates(config: Config) -> Iterator[str]:
+    """A draw takes `groups_per_update` different groups; admission must let that many live."""
+    buffer, learner, eta = config.buffer, config.learner, config.staleness.eta
+    ratio = buffer.samples_per_insert
+    if ratio > buffer.max_times_sampled:
+        yield (
             f"buffer.samples_per_insert must be <= buffer.max_times_sampled="
-            f"{buffer.max_times_sampled}, got {buffer.samples_per_insert:g}"
+            f"{buffer.max_times_sampled}, got {ratio:g}: groups would leave before the learner "
+            f"has sampled enough; raise buffer.max_times_sampled"
         )
-    if not config.task.levels:
-        raise ConfigError("task.levels must name at least one level, got []")
-    if config.task.reward.accuracy == 0 and config.task.reward.format == 0:
-        raise ConfigError("task.reward.accuracy and task.reward.format must not both be 0")
-
-
-def _lengths(config: Config) -> None:
-    if config.task.max_new_tokens >= config.model.max_length:
-        raise ConfigError(
-            f"task.max_new_tokens must be < model.max_length={config.model.max_length}, "
-            f"got {config.task.max_new_tokens}: the prompt needs room"
-        )
-    if config.learner.micro_batch_tokens < config.model.max_length:
-        raise ConfigError(
-            f"learner.micro_batch_tokens must be >= model.max_length={config.model.max_length}, "
-            f"got {config.learner.micro_batch_tokens}: the longest rollout must fit"
+    admitted = ceil((eta + 1) * learner.updates_per_publish * learner.groups_per_update / ratio)
+    if admitted < learner.groups_per_update:
+        most = (eta + 1) * learner.updates_per_publish
+        yield (
+            f"buffer.samples_per_insert must be <= (staleness.eta + 1) * "
+            f"learner.updates_per_publish={most}, got {ratio:g}: admission would stop at "
+            f"{admitted} groups, and a batch takes {learner.groups_per_update}; raise staleness.eta"
         )
 
 
-def _sampling(config: Config) -> None:
-    for name in config.actors.engine:
-        if name in _TRUNCATING or name == "override_generation_config":
-            raise ConfigError(
-                f"actors.engine.{name} is refused: the behaviour log-probs would not be those of "
-                f"the policy that trains; only actors.temperature shapes sampling"
-            )
+def _lengths(config: Config) -> Iterator[str]:
+    length = config.model.max_length
+    if config.task.max_new_tokens >= length:
+        yield (
+            f"task.max_new_tokens must be < model.max_length={length}, got "
+            f"{config.task.max_new_tokens}: the prompt needs room too"
+        )
+    if config.learner.micro_batch_tokens < length:
+        yield (
+            f"learner.micro_batch_tokens must be >= model.max_length={length}, got "
+            f"{config.learner.micro_batch_tokens}: the longest rollout would exceed it"
+        )
 
 
-def _weights(config: Config) -> None:
-    if config.weights.backend == "ipc":
-        raise ConfigError("weights.backend=ipc is not available yet; use nccl")
+def _task(config: Config) -> Iterator[str]:
+    task = config.task
+    if not task.levels:
+        yield "task.levels must name at least one level, got []"
+    if task.reward.accuracy == 0 and task.reward.format == 0:
+        yield "task.reward.accuracy and task.reward.format are both 0: no group could ever train"
 
 
-def _sft(config: Config) -> None:
-    if config.model.path == "" and not config.model.init:
-        raise ConfigError("model.path must name a model, got ''")
+def _objective(config: Config) -> Iterator[str]:
+    """An option of another objective would be ignored without a word."""
+    defaults = {name: default for name, _, default in walk(type(config))}
+    for owner, names in _OF_OBJECTIVE.items():
+        for name in names if owner != config.objective.name else ():
+            given = getattr(config.objective, name)
+            if given != defaults[f"objective.{name}"]:
+                yield (
+                    f"objective.{name}={given:g} has no effect with objective.name="
+                    f"{config.objective.name}; leave it out, or choose objective={owner}"
+                )
+
+
+def _optimizer(config: Config) -> Iterator[str]:
+    learner = config.learner
+    betas = learner.betas
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        yield f"learner.betas must be two numbers >= 0 and < 1, got {betas}"
+    if learner.warmup_updates >= learner.num_updates:
+        yield (
+            f"learner.warmup_updates must be < learner.num_updates={learner.num_updates}, got "
+            f"{learner.warmup_updates}: the learning rate would never reach learner.lr"
+        )
+
+
+def _addresses(config: Config) -> Iterator[str]:
+    for name in ("buffer_address", "weights_address"):
+        address = getattr(config.run, name)
+        if address and not _ADDRESS.fullmatch(address):
+            yield f"run.{name} must be tcp://host:port, got {address!r}"
+
+
+def _phases(config: Config) -> Iterator[str]:
+    if not config.sft.phases:
+        yield "sft.phases must have at least one phase, got []; experiment=nano_coldstart has two"
+    if not config.model.init and not config.model.path:
+        yield "sft starts from model.path or from model.init=nano, got neither"
+    if config.model.init and config.model.path:
+        yield (
+            f"sft starts from model.path or from model.init, got both: {config.model.path!r} and "
+            f"{config.model.init!r}; set one of them to ''"
+        )
+    if config.model.tie_embeddings and not config.model.init:
+        yield "model.tie_embeddings=true needs model.init: an existing model says it itself"
+
+
+_TRAINING_RULES: tuple[Rule, ...] = (
+    _model,
+    _modes,
+    _groups,
+    _rates,
+    _lengths,
+    _task,
+    _objective,
+    _addresses,
+    engine_conflicts,
+)
+_COMMON_RULES: tuple[Rule, ...] = (_optimizer, deepspeed_conflicts)

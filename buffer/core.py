@@ -179,7 +179,8 @@ class BufferCore:
             self.stats.tokens_received += len(segment.token_ids)
             self.stats.counts["leases/suspended"] += segment.status is SegmentStatus.SUSPENDED
             if rollout.kind is not LeaseKind.EVAL:
-                self._journal.append(message)
+                values = {**message.values, "actor": peer_name(peer)}
+                self._journal.append(Message("segment", values, message.arrays))
         else:
             self.stats.counts["wire/duplicates"] += 1
         self._send(

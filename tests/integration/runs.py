@@ -1,0 +1,32 @@
+"""Real runs through the command line, and what they leave behind."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from async_r1.metrics import read_rows
+from async_r1.run_dir import RunDir
+
+ROOT = Path(__file__).parents[2]
+
+
+def launch(directory: Path, *overrides: str, timeout_s: float = 280.0) -> RunDir:
+    """Run `async_r1 launch` to its end; a failure shows what it printed."""
+    result = subprocess.run(
+        [sys.executable, "-m", "async_r1", "launch", f"run.dir={directory}", "run.name=run"]
+        + ["logging.console=plain", *overrides],
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+    )
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+    assert result.stdout.rstrip().splitlines()[-1] == f"run: {directory / 'run'}"
+    return RunDir(directory / "run")
+
+
+def rows(run: RunDir, name: str) -> list[dict[str, Any]]:
+    return read_rows(run.metrics_file(name))
