@@ -34,7 +34,7 @@ def groups(extra: Sequence[Path] = ()) -> dict[str, list[str]]:
     return {group: sorted(found[group]) for group in sorted(found)}
 
 
-def resolve_model_path(path: str) -> str:
+def resolve_path(path: str) -> str:
     """An absolute directory for `configs:...` and for local paths; a Hugging Face name as it is.
 
     Raises:

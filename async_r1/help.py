@@ -49,7 +49,8 @@ def options_text(command: str, doc: str) -> str:
 def _doc(field: dataclasses.Field[Any]) -> str:
     bounds = field.metadata["bounds"]
     rules = [f"{sign} {bounds[key]:g}" for key, sign in _SIGNS if key in bounds]
-    return field.metadata["doc"] + (f"; {' and '.join(rules)}" if rules else "")
+    text: str = field.metadata["doc"]
+    return f"{text}; {' and '.join(rules)}" if rules else text
 
 
 def _kind(name: str) -> str:
@@ -72,7 +73,7 @@ def _spell(hint: Any) -> str:
     if dataclasses.is_dataclass(hint):
         fields = ", ".join(field.name for field in dataclasses.fields(hint))
         return f"{{{fields}}}"
-    return _KINDS[hint]
+    return str(_KINDS[hint])
 
 
 def _value(value: Any) -> str:
@@ -80,4 +81,4 @@ def _value(value: Any) -> str:
         return str(value).lower()
     if value == "":
         return "''"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else f"{value}"

@@ -93,7 +93,9 @@ class _Names:
                 self._check_choice(name, choice)
             return text
         if name in self._sections:
-            raise ConfigError(f"{name} is a section, got {text!r}; set {name}.<option>=... one by one")
+            raise ConfigError(
+                f"{name} is a section, got {text!r}; set {name}.<option>=... one by one"
+            )
         if name in self._leaves:
             return f"++{text}" if name in self._mappings else text
         if _below(name, self._mappings) or _below(name, self._lists):

@@ -59,7 +59,7 @@ def engine_conflicts(config: Config) -> Iterator[str]:
             f"sampled from"
         )
     if config.mode == "sync" and engine.get("enable_prefix_caching"):
-        yield "actors.engine.enable_prefix_caching must be false with mode=sync: hits depend on time"
+        yield "actors.engine.enable_prefix_caching must be false with mode=sync: hits vary"
     sharded = [
         f"actors.engine.{name}={engine[name]}"
         for name in ("tensor_parallel_size", "pipeline_parallel_size")

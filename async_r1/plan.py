@@ -1,148 +1,244 @@
-"""What a launch will start: processes, threads, devices, memory; computed before anything runs."""
+"""What `launch` will start, decided from configuration and machine alone: no process, no file.
 
-import os
-import shutil
-import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass
+OpenMP threads that spin at barriers make a machine with more of them than cores thirty to fifty
+times slower, so every role gets a share of the cores as OMP_NUM_THREADS, and none may spin.
+"""
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from async_r1 import memory
 from async_r1.config import Config
 from async_r1.errors import ConfigError
-from async_r1.memory import MemoryEstimate, estimate_memory
+from async_r1.memory import ModelShape
+
+_CORES_FOR_BUFFER = 8  # from here on one core is left to the buffer, which else shares
 
 
 @dataclass(frozen=True, kw_only=True)
 class RolePlan:
     """One process to start."""
 
-    name: str  # "actor_000"
-    package: str  # "actors"
+    kind: str  # "buffer", "actor" or "learner"
     index: int
-    threads: int
-    devices: tuple[int, ...]  # GPUs; empty on CPU
-    memory: MemoryEstimate
+    threads: int  # compute threads
+    env: Mapping[str, str]
+    gpus: tuple[str, ...] = ()  # as in CUDA_VISIBLE_DEVICES
+    memory_gib: float | None = None  # of each GPU if it has any, else of the host; None: unknown
+
+    @property
+    def name(self) -> str:
+        """As in its log, its role file and its metrics."""
+        return self.kind if self.kind == "buffer" else f"{self.kind}_{self.index:03d}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """All processes of a run."""
+    """All processes of a run, in the order in which they start."""
 
     roles: tuple[RolePlan, ...]
     num_cores: int
-    num_gpus: int
+    staleness: str = ""
+    notes: tuple[str, ...] = field(default=())
 
     @property
-    def oversubscribed(self) -> bool:
-        """More compute threads than cores: each still works, but slower than its share."""
-        return sum(role.threads for role in self.roles if role.package != "buffer") > self.num_cores
+    def threads(self) -> dict[str, int]:
+        """Compute threads by role name."""
+        return {role.name: role.threads for role in self.roles}
 
 
-def make_plan(config: Config, *, num_cores: int, num_gpus: int) -> Plan:
-    """Divide cores and devices between the roles.
+def plan(
+    config: Config,
+    num_cores: int,
+    *,
+    gpus: Sequence[str] = (),
+    shape: ModelShape | None = None,
+    master_port: int = 0,
+    only_learner: bool = False,
+) -> Plan:
+    """Divide cores and GPUs between the roles.
 
-    Every compute role gets an equal share of the cores, at least one thread; actors get what is
-    left over, because sampling is the larger part. On GPUs learner ranks come first.
+    Args:
+        num_cores: that may be used; `run.num_cores`, if set, counts instead.
+        gpus: identifiers of the GPUs that may be used; none: everything runs on the CPU.
+        shape: of the model, for the memory estimate.
+        master_port: where the learner's ranks meet.
+        only_learner: as `async_r1 sft` runs.
 
     Raises:
-        ConfigError: there are GPUs, but fewer than the roles need.
+        ConfigError: there are too few GPUs, or the weight backend does not fit.
     """
-    learners, actors = config.learner.ranks, config.actors.count
-    share, rest = divmod(num_cores, learners + actors)
-    per_actor = int(config.actors.engine.get("tensor_parallel_size", 1))
-    needed = learners + actors * per_actor
-    if 0 < num_gpus < needed:
-        raise ConfigError(
-            f"learner.ranks={learners} and actors.count={actors} of tensor_parallel_size="
-            f"{per_actor} need {needed} GPUs, there are {num_gpus}"
+    num_cores = config.run.num_cores or num_cores
+    if config.weights.backend == "gloo":
+        gpus = ()
+    _check_backend(config, gpus, only_learner)
+    learner_gpus, actor_gpus = divide_gpus(config, gpus, only_learner)
+    num_actors = 0 if only_learner else config.actors.count
+    per_actor, per_rank = divide_cores(
+        num_cores, num_actors, config.learner.ranks, in_turns=config.mode == "sync"
+    )
+    roles = [] if only_learner else [_buffer(config)]
+    for index in range(config.learner.ranks):
+        env = _env(per_rank[index], learner_gpus, is_learner=True)
+        env |= _rendezvous(config, index, master_port)
+        roles.append(
+            RolePlan(
+                kind="learner",
+                index=index,
+                threads=per_rank[index],
+                gpus=learner_gpus[index : index + 1],
+                memory_gib=memory.learner_gib(config, shape) if shape else None,
+                env=env,
+            )
         )
-    memory = estimate_memory(config)
-    roles = [_role("buffer", "buffer", 0, 1, (), memory.buffer)]
-    for rank in range(learners):
-        devices = (rank,) if num_gpus else ()
-        threads = max(1, share)
-        roles.append(_role("learner", "learner", rank, threads, devices, memory.learner))
-    for index in range(actors):
-        first = learners + index * per_actor
-        devices = tuple(range(first, first + per_actor)) if num_gpus else ()
-        threads = max(1, share + (1 if index < rest else 0))
-        roles.append(_role("actor", "actors", index, threads, devices, memory.actor))
-    return Plan(roles=tuple(roles), num_cores=num_cores, num_gpus=num_gpus)
+    for index in range(num_actors):
+        shards = max(1, len(actor_gpus[index]))
+        env = _env(per_actor[index], actor_gpus[index], is_learner=False)
+        env["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0" if config.actors.in_process else "1"
+        roles.append(
+            RolePlan(
+                kind="actor",
+                index=index,
+                threads=per_actor[index],
+                gpus=actor_gpus[index],
+                memory_gib=memory.actor_gib(config, shape, shards) if shape else None,
+                env=env,
+            )
+        )
+    computing = num_actors + config.learner.ranks
+    return Plan(
+        roles=tuple(roles),
+        num_cores=num_cores,
+        staleness="" if only_learner else staleness_bound(config),
+        notes=tuple(_notes(config, num_cores, computing, bool(gpus), shape)),
+    )
 
 
-def environment(role: RolePlan, plan: Plan, config: Config, master_port: int) -> dict[str, str]:
-    """Environment variables of a role, on top of the launcher's.
+def divide_cores(
+    num_cores: int, num_actors: int, num_ranks: int, *, in_turns: bool = False
+) -> tuple[list[int], list[int]]:
+    """Threads of each actor and of each learner rank, at least 1 each.
 
-    Threads that spin at barriers slow a machine with more threads than cores thirtyfold, hence
-    the passive wait policy beside the share of cores.
+    Half of the cores go to each side, as far as every process has one. Ranks get equal shares,
+    since a step waits for the slowest; actors get what is left, evenly. If actors and learner
+    compute `in_turns`, each side gets all cores. Never more threads at a time than cores, unless
+    there are fewer cores than processes that compute.
     """
-    threads = str(role.threads)
-    values = {
-        "OMP_NUM_THREADS": threads,
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "MKL_NUM_THREADS": threads,
-        "OPENBLAS_NUM_THREADS": threads,
-        "TOKENIZERS_PARALLELISM": "false",
-        "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING"),
-        "VLLM_NO_USAGE_STATS": "1",
-        "PYTHONUNBUFFERED": "1",
-    }
-    if plan.num_gpus:
-        values["CUDA_VISIBLE_DEVICES"] = ",".join(str(device) for device in role.devices)
+    computing = max(1, num_cores - 1 if num_cores >= _CORES_FOR_BUFFER else num_cores)
+    if in_turns or not num_actors:
+        ranks, actors = computing, computing
     else:
-        values["DS_ACCELERATOR"] = "cpu"
-    if role.package == "actors":
-        values["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0" if config.actors.in_process else "1"
-    if role.package == "learner":
-        values |= {
-            "MASTER_ADDR": config.run.host,
-            "MASTER_PORT": str(master_port),
-            "RANK": str(role.index),
-            "LOCAL_RANK": "0",
-            "WORLD_SIZE": str(config.learner.ranks),
-        }
-    return values
+        ranks = max(num_ranks, min(computing // 2, computing - num_actors))
+        actors = computing - max(1, ranks // num_ranks) * num_ranks
+    per_rank = max(1, ranks // num_ranks)
+    per_actor, extra = divmod(max(actors, num_actors), num_actors) if num_actors else (0, 0)
+    return [per_actor + (index < extra) for index in range(num_actors)], [per_rank] * num_ranks
 
 
-def available_cores(config: Config) -> int:
-    """`run.num_cores`, or all that this process may use."""
-    return config.run.num_cores or len(os.sched_getaffinity(0))
+def divide_gpus(
+    config: Config, gpus: Sequence[str], only_learner: bool = False
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """GPUs of the learner, one a rank, then those of each actor, as many as share its engine.
+
+    Raises:
+        ConfigError: there are some, but too few.
+    """
+    num_actors = 0 if only_learner else config.actors.count
+    if not gpus:
+        return (), [()] * num_actors
+    shards = _num_shards(config)
+    needed = config.learner.ranks + num_actors * shards
+    if needed > len(gpus):
+        for_actors = f" + actors.count={num_actors} x {shards} a engine" if num_actors else ""
+        raise ConfigError(
+            f"learner.ranks={config.learner.ranks}{for_actors} need {needed} GPUs, there are "
+            f"{len(gpus)}; lower one of them, or run on the CPU with weights.backend=gloo"
+        )
+    split = config.learner.ranks
+    starts = range(split, split + num_actors * shards, shards)
+    return tuple(gpus[:split]), [tuple(gpus[start : start + shards]) for start in starts]
 
 
-def available_gpus(environ: Mapping[str, str] = os.environ) -> int:
-    """GPUs that a role may be given; 0 where the driver shows none."""
-    visible = environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([device for device in visible.split(",") if device.strip()])
-    if shutil.which("nvidia-smi") is None:
-        return 0
-    result = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20)
-    return sum(line.startswith("GPU ") for line in result.stdout.splitlines())
-
-
-def staleness_statement(config: Config) -> str:
-    """The bound, and what keeps it."""
-    staleness = config.staleness
+def staleness_bound(config: Config) -> str:
+    """What bounds the age of trained tokens, and by how much."""
+    staleness, buffer = config.staleness, config.buffer
     if staleness.force >= 0:
-        return f"exactly {staleness.force} versions, forced"
-    if staleness.eta == 0:
-        return "0: a version's batch is sampled by that version (sync)"
-    capacity = (staleness.eta + 1) * config.learner.updates_per_publish
-    groups = int(capacity * config.learner.groups_per_update / config.buffer.samples_per_insert)
-    return (
-        f"<= {staleness.eta} versions: at most {groups} groups are admitted ahead, and tokens "
-        f"beyond the bound are subject to staleness.overdue={staleness.overdue}"
+        return f"every batch is sampled by the policy of {staleness.force} versions before it"
+    if config.mode == "sync":
+        return "0 versions: each batch is sampled by the version that trains on it"
+    at_consumption = {
+        "mask": "older tokens are masked",
+        "wait": "the learner waits for rollouts that would become older; older tokens are masked",
+        "drop": "groups with older tokens are dropped",
+    }[staleness.overdue]
+    use_once = buffer.max_times_sampled == 1 and buffer.samples_per_insert == 1
+    admission = (
+        "admission leases no group that could train later, and draws take groups in lease order"
+        if buffer.sampler == "fifo" and use_once
+        else "admission limits the groups in the system, but draws do not go by age alone, so the "
+        "check at consumption bounds"
     )
+    return f"{staleness.eta} versions: {admission}; {at_consumption}"
 
 
-def _role(
-    kind: str,
-    package: str,
-    index: int,
-    threads: int,
-    devices: tuple[int, ...],
-    memory: MemoryEstimate,
-) -> RolePlan:
-    name = kind if kind == "buffer" else f"{kind}_{index:03d}"
+def _buffer(config: Config) -> RolePlan:
+    gib = memory.buffer_gib(config)
     return RolePlan(
-        name=name, package=package, index=index, threads=threads, devices=devices, memory=memory
+        kind="buffer", index=0, threads=1, memory_gib=gib, env=_env(1, (), is_learner=False)
     )
+
+
+def _env(threads: int, gpus: Sequence[str], *, is_learner: bool) -> dict[str, str]:
+    """Variables that must be set before torch or vLLM is imported."""
+    count = str(threads)
+    env = {
+        "OMP_NUM_THREADS": count,
+        "MKL_NUM_THREADS": count,
+        "OPENBLAS_NUM_THREADS": count,
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "KMP_BLOCKTIME": "0",  # Intel's OpenMP goes by this instead of the wait policy
+        "TOKENIZERS_PARALLELISM": "false",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else vLLM takes all cores, whatever is set here
+        "VLLM_NO_USAGE_STATS": "1",
+        "CUDA_VISIBLE_DEVICES": ",".join(gpus),
+    }
+    if is_learner and not gpus:
+        env["DS_ACCELERATOR"] = "cpu"
+    return env
+
+
+def _rendezvous(config: Config, rank: int, master_port: int) -> dict[str, str]:
+    return {
+        "MASTER_ADDR": config.run.host,
+        "MASTER_PORT": str(master_port),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(config.learner.ranks),
+    }
+
+
+def _num_shards(config: Config) -> int:
+    engine = config.actors.engine
+    pipeline = int(engine.get("pipeline_parallel_size", 1))
+    return pipeline * int(engine.get("tensor_parallel_size", 1))
+
+
+def _check_backend(config: Config, gpus: Sequence[str], only_learner: bool) -> None:
+    if config.weights.backend == "nccl" and not gpus and not only_learner:
+        raise ConfigError(
+            "weights.backend=nccl needs GPUs, there are none; use weights.backend=auto or gloo"
+        )
+
+
+def _notes(
+    config: Config, num_cores: int, computing: int, has_gpus: bool, shape: ModelShape | None
+) -> Iterator[str]:
+    if computing > num_cores and config.mode == "async":
+        yield f"{computing} processes compute on {num_cores} cores, which they have to share"
+    if not has_gpus and "kv_cache_memory_bytes" not in config.actors.engine:
+        yield (
+            "without actors.engine.kv_cache_memory_bytes vLLM takes most of the host's memory for "
+            "its KV cache"
+        )
+    if shape is None:
+        yield "memory is unknown: model.path is not a local directory with a config.json"

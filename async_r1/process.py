@@ -1,108 +1,103 @@
-"""Role processes: each in a process group of its own, with its log, and a warden over all."""
+"""One role as an operating-system process: its start, its log, how it ended."""
 
-import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from async_r1.warden import group_alive, signal_group
+from async_r1 import guard
 
 TAIL_LINES = 20
+_TAIL_BYTES = 64 << 10
 
 
 class RoleProcess:
-    """One started role."""
+    """A started role, in a session of its own: a terminal's Ctrl-C does not reach it."""
 
     def __init__(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path
+        self, name: str, command: Sequence[str], env: Mapping[str, str], log: Path, token: str
     ) -> None:
+        """Start it; standard output and error go to `log`."""
         self.name = name
         self.log = log
+        self.token = f"{token}/{name}"
+        self.started_at = time.monotonic()
+        self.ended_at: float | None = None
         with log.open("ab") as output:
-            self._process = subprocess.Popen(
+            self._popen = subprocess.Popen(
                 list(command),
-                env={**os.environ, **environment},
+                env={**env, guard.VARIABLE: self.token},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        # A thread, so that `ended_at` orders failures that lie closer than two looks at them.
+        threading.Thread(target=self._wait, daemon=True).start()
 
     @property
-    def group(self) -> int:
-        """Process group, which the role leads."""
-        return self._process.pid
+    def pid(self) -> int:
+        return self._popen.pid
 
-    def exit_code(self) -> int | None:
-        """None while it runs; negative for a signal."""
-        return self._process.poll()
+    @property
+    def returncode(self) -> int | None:
+        """Exit code, negative for a signal; None while it runs."""
+        return None if self.ended_at is None else self._popen.returncode
 
+    @property
+    def running(self) -> bool:
+        return self.ended_at is None
+
+    @property
     def exit_text(self) -> str:
-        """How it ended, for people."""
-        code = self.exit_code()
+        """`exit code 1`, `killed by SIGSEGV`."""
+        code = self.returncode
         assert code is not None
-        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        if code >= 0:
+            return f"exit code {code}"
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        hint = ", as the kernel does when memory runs out" if -code == signal.SIGKILL else ""
+        return f"killed by {name}{hint}"
 
-    def tail(self) -> list[str]:
+    def terminate(self) -> None:
+        """Ask it to stop; its children are for it to stop."""
+        if self.running:
+            self._popen.send_signal(signal.SIGTERM)
+
+    def tail(self, num_lines: int = TAIL_LINES) -> list[str]:
         """The last lines of its log."""
-        return self.log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+        with self.log.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - _TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+        return text.splitlines()[-num_lines:]
+
+    def _wait(self) -> None:
+        self._popen.wait()
+        self.ended_at = time.monotonic()
 
 
-class RoleProcesses:
-    """All roles of a run; `stop` leaves no process of theirs."""
+class Guard:
+    """The process that ends the run's processes when this one could not."""
 
-    def __init__(self) -> None:
-        self.roles: list[RoleProcess] = []
-        self._warden = subprocess.Popen(
-            [sys.executable, "-m", "async_r1.warden"],
+    def __init__(self, token: str, grace_s: float, env: Mapping[str, str]) -> None:
+        self._popen = subprocess.Popen(
+            [sys.executable, "-m", "async_r1.guard", token, str(grace_s)],
+            env=dict(env),
             stdin=subprocess.PIPE,
-            text=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
 
-    def start(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path
-    ) -> RoleProcess:
-        """Start a role and put its group under the warden."""
-        role = RoleProcess(name, command, environment, log)
-        self.roles.append(role)
-        assert self._warden.stdin is not None
-        self._warden.stdin.write(f"{role.group}\n")
-        self._warden.stdin.flush()
-        return role
-
-    def running(self) -> list[RoleProcess]:
-        return [role for role in self.roles if role.exit_code() is None]
-
-    def stop(self, timeout_s: float) -> None:
-        """SIGTERM, then after the timeout SIGKILL, to every role and what it started.
-
-        A second interrupt while waiting kills at once.
-        """
-        try:
-            for role in self.running():
-                signal_group(role.group, signal.SIGTERM)
-            deadline = time.monotonic() + timeout_s
-            while self._alive() and time.monotonic() < deadline:
-                time.sleep(0.05)
-        except KeyboardInterrupt:
-            pass
-        finally:
-            for role in self.roles:
-                signal_group(role.group, signal.SIGKILL)
-            for role in self.roles:
-                role._process.wait(5)
-
-    def close(self) -> None:
-        """Dismiss the warden; call after all roles ended."""
-        assert self._warden.stdin is not None
-        self._warden.stdin.write("done\n")
-        self._warden.stdin.close()
-        self._warden.wait(5)
-
-    def _alive(self) -> bool:
-        self.running()  # reaps those that ended, so that their groups can vanish
-        return any(group_alive(role.group) for role in self.roles)
+    def dismiss(self, timeout_s: float) -> None:
+        """All is ended: let it look once more and go."""
+        assert self._popen.stdin is not None
+        self._popen.stdin.close()
+        self._popen.wait(timeout_s)

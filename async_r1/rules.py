@@ -174,6 +174,11 @@ def _optimizer(config: Config) -> Iterator[str]:
         )
 
 
+def _weights(config: Config) -> Iterator[str]:
+    if config.weights.backend == "ipc":
+        yield "weights.backend=ipc is not available, the learner has no sender for it; use nccl"
+
+
 def _addresses(config: Config) -> Iterator[str]:
     for name in ("buffer_address", "weights_address"):
         address = getattr(config.run, name)
@@ -191,6 +196,14 @@ def _phases(config: Config) -> Iterator[str]:
             f"sft starts from model.path or from model.init, got both: {config.model.path!r} and "
             f"{config.model.init!r}; set one of them to ''"
         )
+
+
+def _parameters(config: Config) -> Iterator[str]:
+    if config.model.dtype == "float16":
+        yield (
+            "model.dtype must be float32 or bfloat16, got 'float16': it needs loss scaling, which "
+            "would hide infinite gradients"
+        )
     if config.model.tie_embeddings and not config.model.init:
         yield "model.tie_embeddings=true needs model.init: an existing model says it itself"
 
@@ -203,7 +216,8 @@ _TRAINING_RULES: tuple[Rule, ...] = (
     _lengths,
     _task,
     _objective,
+    _weights,
     _addresses,
     engine_conflicts,
 )
-_COMMON_RULES: tuple[Rule, ...] = (_optimizer, deepspeed_conflicts)
+_COMMON_RULES: tuple[Rule, ...] = (_parameters, _optimizer, deepspeed_conflicts)

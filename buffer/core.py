@@ -94,6 +94,7 @@ class BufferCore:
             config.buffer.group_deadline_versions,
         )
         self._outbox: list[tuple[bytes, Message]] = []
+        self._learners: set[bytes] = set()
         self._batch_request: _BatchRequest | None = None
         self._finish_request: _FinishRequest | None = None
         self._now = 0.0
@@ -150,7 +151,9 @@ class BufferCore:
         role = get(message, "role", str)
         if role == "actor":
             self.granting.joined(peer, get(message, "index", int), self._now)
-        elif role != "learner":
+        elif role == "learner":
+            self._learners.add(peer)
+        else:
             raise WireError(f"hello.role must be actor or learner, got {role!r}")
         credit = self.config.actors.credit_bytes
         self._send(peer, "welcome", policy_version=self.version, credit_bytes=credit)
@@ -206,7 +209,10 @@ class BufferCore:
             self._maybe_close(rollout.group_id)
 
     def _on_heartbeat(self, peer: bytes, message: Message) -> None:
-        """Being seen is all there is to it."""
+        """Being seen is all there is to it, unless this is an actor that nobody remembers: with
+        nothing to do, it would not send anything else."""
+        if peer not in self.granting.actors and peer not in self._learners:
+            self._send(peer, "rejoin")
 
     def _on_bye(self, peer: bytes, message: Message) -> None:
         self._release(peer)

@@ -111,6 +111,7 @@ def scored_rollout(
     task: float | None = None,
     versions: Sequence[int] = (0, 0, 0),
     prompt: Prompt | None = None,
+    **fields: Any,
 ) -> Rollout:
     """A rollout that went through its whole life; its tokens name it."""
     rollout = Rollout(
@@ -125,6 +126,7 @@ def scored_rollout(
         prompt=prompt_tokens(rollout.prompt.prompt_id).tolist(),
         rollout_id=rollout_id,
         lease_epoch=lease.lease_epoch,
+        **fields,
     )
     rollout.accept(segment, b"a", max(versions))
     rewards = {"total": total, "task": total if task is None else task}
@@ -140,6 +142,7 @@ def closed_group(
     tasks: Sequence[float] | None = None,
     versions: Sequence[Sequence[int]] | None = None,
     opened_version: int = 0,
+    **fields: Any,
 ) -> ClosedGroup:
     """A closed group on the prompt `train/<group_id>`."""
     prompt = make_prompt(group_id)
@@ -152,6 +155,7 @@ def closed_group(
             task=total if tasks is None else tasks[i],
             versions=(opened_version,) * 3 if versions is None else versions[i],
             prompt=prompt,
+            **fields,
         )
         for i, total in enumerate(totals)
     ]

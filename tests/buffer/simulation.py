@@ -88,9 +88,9 @@ class World:
     """The buffer, its actors and its learner."""
 
     config: Config
-    seed: int
+    seed: int  # of lengths and rewards
+    schedule: int = 0  # seed of what happens when
     num_actors: int = 2
-    capacity: int = 4
     lengths: Callable[[np.random.Generator], int] = lambda rng: int(rng.integers(1, 9))
     zero_variance: float = 0.0  # share of groups whose rewards are all equal
     turbulence: float = 0.0  # chance per event that an actor falls silent, leaves or comes back
@@ -110,7 +110,7 @@ class World:
     idle_events: int = 0
 
     def __post_init__(self) -> None:
-        self.rng = np.random.default_rng(self.seed)
+        self.rng = np.random.default_rng([self.seed, self.schedule])
         self.core = BufferCore(
             self.config,
             FakeTask(num_eval=self.num_eval),
@@ -157,7 +157,8 @@ class World:
 
     def add_actor(self) -> Actor:
         index = len(self.actors)
-        actor = Actor(f"actor_{index:03d}/{index}".encode(), index, self.capacity)
+        capacity = self.config.actors.max_concurrent
+        actor = Actor(f"actor_{index:03d}/{index}".encode(), index, capacity)
         actor.version = self.version
         self.actors.append(actor)
         actor.hello()
@@ -316,7 +317,8 @@ class World:
         if lease.kind is LeaseKind.SCORE:
             self._score(actor, lease)
             return
-        target = max(self.lengths(self.rng), len(prefix) + 1)
+        length = self.lengths(np.random.default_rng([self.seed, lease.rollout_id]))
+        target = max(length, len(prefix) + 1)
         actor.rollouts[lease.rollout_id] = InFlight(lease, prefix, len(prefix), [], target)
 
     def _sample(self, actor: Actor) -> None:

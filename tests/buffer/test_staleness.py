@@ -93,8 +93,8 @@ def test_batch_has_groups_in_lease_order_and_members_in_theirs() -> None:
     assert batch.completion_lens.tolist() == [3] * 7
     tokens = [rollout * 10 + i for rollout in batch.rollout_ids.tolist() for i in range(3)]
     assert batch.token_ids.tolist() == tokens
-    prompts = [prompt_tokens(f"train/{group}").tolist() for group in batch.item_ids.tolist()]
-    assert batch.prompt_ids.tolist() == sum(prompts, [])
+    prompts = [prompt_tokens(f"train/{group}") for group in batch.item_ids.tolist()]
+    assert batch.prompt_ids.tolist() == np.concatenate(prompts).tolist()
     assert batch.levels.tolist() == [1, 1, 2, 2, 2, 3, 3]
 
 
@@ -108,8 +108,6 @@ def test_masked_tokens_and_members_stay_in_the_batch_and_in_the_baseline() -> No
 
 
 def test_tokens_that_the_policy_did_not_sample_never_train() -> None:
-    draw = make_draw([0], [[0.0, 1.0]])
-    rollout = draw.items[0].rollouts[0]
-    rollout._tokens._masks[0][1] = 0
+    draw = make_draw([0], [[0.0, 1.0]], mask=np.array([1, 0, 1], np.uint8))
     batch = assemble(draw, batch_id=1, policy_version=0, staleness=Staleness(2, "mask"), info={})
-    assert batch.mask.tolist() == [1, 0, 1, 1, 1, 1]
+    assert batch.mask.tolist() == [1, 0, 1, 1, 0, 1]

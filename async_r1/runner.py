@@ -1,0 +1,230 @@
+"""Starts the roles of a run and sees it to its end, for `launch` and for `sft`."""
+
+import contextlib
+import logging
+import os
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from async_r1 import guard
+from async_r1.config import Config
+from async_r1.interrupts import Interrupts
+from async_r1.machine import Machine
+from async_r1.memory import read_shape
+from async_r1.plan import Plan, RolePlan, plan
+from async_r1.process import Guard, RoleProcess
+from async_r1.records import write_records
+from async_r1.role import Resolved
+from async_r1.run_dir import RunDir, write_json
+from async_r1.supervisor import Failure, Outcome, State, Supervisor
+
+ROOT = Path(__file__).resolve().parent.parent  # of the packages, installed or not
+_DISMISS_S = 10.0
+
+log = logging.getLogger(__name__)
+
+Commands = Mapping[str, Sequence[str]]  # kind of a role -> what starts it, before --config
+
+
+class Display(Protocol):
+    """What is shown while a run goes on."""
+
+    def update(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def role_commands(*, sft: bool = False) -> dict[str, list[str]]:
+    """The roles of this installation."""
+    python = [sys.executable, "-P", "-m"]  # -P: a file in the working directory shadows nothing
+    return {
+        "buffer": [*python, "buffer"],
+        "actor": [*python, "actors"],
+        "learner": [*python, "learner", *(["--sft"] if sft else [])],
+    }
+
+
+def machine_plan(
+    config: Config, machine: Machine, *, master_port: int = 0, only_learner: bool = False
+) -> Plan:
+    """The plan for this machine.
+
+    Raises:
+        ConfigError: the machine lacks what the configuration asks for.
+    """
+    listed = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
+    numbered = [str(index) for index in range(machine.usable_gpus)]
+    return plan(
+        config,
+        machine.cores,
+        gpus=(listed or numbered)[: machine.usable_gpus],
+        shape=read_shape(config.model.path),
+        master_port=master_port,
+        only_learner=only_learner,
+    )
+
+
+def run_roles(
+    config: Config,
+    run_dir: RunDir,
+    machine: Machine,
+    *,
+    started_at: float,
+    overrides: Sequence[str],
+    commands: Commands,
+    make_display: Callable[[RunDir], Display],
+    only_learner: bool = False,
+) -> Outcome:
+    """Start all roles, watch them, stop them; afterwards no process of the run is left.
+
+    Args:
+        started_at: time.time() of the launch.
+
+    Raises:
+        ConfigError: the machine lacks what the configuration asks for.
+    """
+    buffer_port, weights_port, master_port = free_ports(config.run.host, 3)
+    roles = machine_plan(config, machine, master_port=master_port, only_learner=only_learner)
+    resolved = Resolved(
+        config=config,
+        run_dir=str(run_dir.root.resolve()),
+        buffer_address=config.run.buffer_address or f"tcp://{config.run.host}:{buffer_port}",
+        weights_address=config.run.weights_address or f"tcp://{config.run.host}:{weights_port}",
+        started_at=started_at,
+        threads=roles.threads,
+    )
+    write_records(run_dir, resolved, overrides, machine)
+    _write_status(run_dir, Outcome(State.RUNNING))
+    outcome = Outcome(State.FAILED)
+    try:
+        with _logging(run_dir), Interrupts() as interrupts:
+            outcome = _supervise(run_dir, resolved, roles, commands, make_display, interrupts)
+    finally:
+        _write_status(run_dir, outcome)
+    return outcome
+
+
+def free_ports(host: str, count: int) -> list[int]:
+    """Ports that are free now, all different.
+
+    They are released before the roles bind them; that another program takes one in between is
+    possible, and ends in an error of the role that names the address.
+    """
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in sockets:
+            probe.bind((host, 0))
+        return [int(probe.getsockname()[1]) for probe in sockets]
+
+
+def print_failure(failure: Failure) -> None:
+    """The first failure with the end of its log, to standard error."""
+    process = failure.process
+    lines = [f"--- the end of {_shown(process.log)}", *process.tail(), "---"]
+    lines += [
+        f"then {follower.name} failed too: {follower.exit_text}; log: {_shown(follower.log)}"
+        for follower in failure.followers
+    ]
+    lines.append(f"error: {failure.error}; log: {_shown(process.log)}")
+    print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def _supervise(
+    run_dir: RunDir,
+    resolved: Resolved,
+    roles: Plan,
+    commands: Commands,
+    make_display: Callable[[RunDir], Display],
+    interrupts: Interrupts,
+) -> Outcome:
+    run = resolved.config.run
+    token = uuid.uuid4().hex
+    base = _environment()
+    last_resort = Guard(token, run.stop_timeout_s, base)
+    try:
+        with Supervisor(run, run_dir, token) as supervisor:
+            display = make_display(run_dir)
+            try:
+                for role in roles.roles:
+                    process = _start(role, run_dir, commands, base, token)
+                    supervisor.add(process, is_learner=role.kind == "learner")
+                outcome = supervisor.watch(display.update, lambda: interrupts.count)
+            finally:
+                display.close()
+    finally:
+        last_resort.dismiss(_DISMISS_S)
+    if outcome.killed:
+        log.warning("did not stop by themselves and were killed: %s", ", ".join(outcome.killed))
+    return outcome
+
+
+def _start(
+    role: RolePlan, run_dir: RunDir, commands: Commands, base: Mapping[str, str], token: str
+) -> RoleProcess:
+    command = [*commands[role.kind], "--config", str(run_dir.resolved.resolve())]
+    if role.kind != "buffer":
+        command += ["--index", str(role.index)]
+    process = RoleProcess(role.name, command, {**base, **role.env}, run_dir.log(role.name), token)
+    log.info("started %s, process %d: %s", role.name, process.pid, " ".join(command))
+    return process
+
+
+def _environment() -> dict[str, str]:
+    """Of every process that the launcher starts."""
+    env = {name: value for name, value in os.environ.items() if name != guard.VARIABLE}
+    path = [str(ROOT), *filter(None, [env.get("PYTHONPATH")])]
+    return {
+        "VLLM_LOGGING_LEVEL": "WARNING",  # unless the user wants more
+        **env,
+        "PYTHONPATH": os.pathsep.join(path),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONFAULTHANDLER": "1",  # a crash in native code leaves its stack in the log
+    }
+
+
+def _write_status(run_dir: RunDir, outcome: Outcome) -> None:
+    value: dict[str, Any] = {
+        "state": outcome.state.value,
+        "since": time.time(),
+        "pid": os.getpid(),
+    }
+    if outcome.failure is not None:
+        process = outcome.failure.process
+        value |= {
+            "role": process.name,
+            "error": str(outcome.failure.error),
+            "log": str(process.log),
+            "followers": [follower.name for follower in outcome.failure.followers],
+        }
+    write_json(run_dir.status, value)
+
+
+@contextlib.contextmanager
+def _logging(run_dir: RunDir) -> Iterator[None]:
+    """The launcher's own log; warnings also go to the terminal."""
+    form = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    to_file = logging.FileHandler(run_dir.log("launcher"))
+    to_terminal = logging.StreamHandler(sys.stderr)
+    to_terminal.setLevel(logging.WARNING)
+    to_file.setFormatter(form)
+    ours = logging.getLogger("async_r1")
+    level = ours.level
+    ours.setLevel(logging.INFO)
+    ours.addHandler(to_file)
+    ours.addHandler(to_terminal)
+    try:
+        yield
+    finally:
+        ours.removeHandler(to_file)
+        ours.removeHandler(to_terminal)
+        ours.setLevel(level)
+        to_file.close()
+
+
+def _shown(path: Path) -> str:
+    return os.path.relpath(path) if path.resolve().is_relative_to(Path.cwd()) else str(path)
