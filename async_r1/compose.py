@@ -97,8 +97,8 @@ def _job(composed: Any) -> Job:
         values: Any = OmegaConf.to_container(composed, resolve=True)
     except OmegaConfBaseException as error:
         raise _one_line(error) from None
-    # The preset's name, unless the preset sets another.
-    values["experiment"] = values["experiment"] or hydra.runtime.choices.get("experiment") or ""
+    # Not what the preset says, which a preset built on it would repeat.
+    values["experiment"] = hydra.runtime.choices.get("experiment") or values["experiment"]
     swept = hydra.mode is not None and hydra.mode.name == "MULTIRUN"
     return Job(
         config=build(Config, values),

@@ -66,7 +66,10 @@ def _modes(config: Config) -> Iterator[str]:
             )
         return
     if staleness.eta != 0:
-        yield f"mode=sync needs staleness.eta=0, got {staleness.eta}; staleness=sync sets both"
+        yield (
+            f"mode=sync needs staleness.eta=0, got {staleness.eta}; add staleness.eta=0 "
+            f"(staleness=sync sets both, unless a preset sets eta)"
+        )
     if not config.actors.in_process:
         yield "mode=sync needs actors.in_process=true: an engine of its own is not deterministic"
     if buffer.group_deadline_s > 0:

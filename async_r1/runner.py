@@ -184,6 +184,7 @@ def _environment() -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(path),
         "PYTHONUNBUFFERED": "1",
         "PYTHONFAULTHANDLER": "1",  # a crash in native code leaves its stack in the log
+        "SPT_NOENV": "1",  # process titles must not overwrite the guard's token
     }
 
 

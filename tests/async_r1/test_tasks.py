@@ -95,7 +95,9 @@ def test_a_tenth_is_held_out():
     task, rng = task_of(levels=[1], num_train=1, num_eval=1), random.Random(0)
     eval_of = {p.prompt_id for p in task_of(levels=[1], num_eval=20000).prompts("eval")}
     assert not eval_of & {task.draw(1, rng).prompt_id for _ in range(4000)}
-    share = sum(_held_out([rng.randrange(1000, 5000), rng.randrange(100, 1000)]) for _ in range(4000))
+    share = sum(
+        _held_out([rng.randrange(1000, 5000), rng.randrange(100, 1000)]) for _ in range(4000)
+    )
     assert 0.08 < share / 4000 < 0.12
 
 

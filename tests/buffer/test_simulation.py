@@ -4,6 +4,7 @@ Every world checks every batch against what its actors sampled, and fails as soo
 happen any more (`simulation.py`). Here stand the worlds, and what must hold at their end.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -307,11 +308,8 @@ def test_sync_mode_sends_one_message_per_actor_once_all_are_idle() -> None:
         world={"num_actors": 2, "zero_variance": 0.0},
     )
     world.run(5)
-    groups_per_message = [{lease.group_id for lease in leases} for _, leases in world.grants]
-    for actor in world.actors:
-        mine = [g for (name, _), g in zip(world.grants, groups_per_message, strict=True)
-                if name == actor.name]  # fmt: skip
-        assert len(mine) in (5, 6)  # one for each batch, perhaps one for the batch after
+    per_actor = Counter(name for name, _ in world.grants)
+    assert set(per_actor.values()) <= {5, 6}  # one per batch; perhaps one for the batch after
     everyone = [lease.rollout_id for _, leases in world.grants for lease in leases]
     assert len(everyone) == len(set(everyone))
     assert all(
