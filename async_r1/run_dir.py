@@ -1,13 +1,13 @@
 """Every path of a run; machine-written files are JSON, hand-written ones YAML.
 
-    RUN/config/{resolved.json,config.yaml,overrides.yaml}   what the roles read; what was asked
-    RUN/logs/{launcher,buffer,actor_000,learner_000}.log
-    RUN/metrics/{learner,buffer,actor_000,eval}.jsonl       one row per step or tick
-    RUN/roles/<role>.json                                   what the role does or waits for now
-    RUN/rollouts/step_000040.jsonl                          best and worst rollouts of a step
-    RUN/checkpoints/version_000100/{hf/,COMPLETE}
-    RUN/journal/                                            acknowledged segments
-    RUN/status.json  RUN/report.html  RUN/env.json
+RUN/config/{resolved.json,config.yaml,overrides.yaml}   what the roles read; what was asked
+RUN/logs/{launcher,buffer,actor_000,learner_000}.log
+RUN/metrics/{learner,buffer,actor_000,eval}.jsonl       one row per step or tick
+RUN/roles/<role>.json                                   what the role does or waits for now
+RUN/rollouts/step_000040.jsonl                          best and worst rollouts of a step
+RUN/checkpoints/version_000100/{hf/,COMPLETE}
+RUN/journal/                                            acknowledged segments
+RUN/status.json  RUN/report.html  RUN/env.json
 """
 
 import json

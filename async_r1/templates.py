@@ -29,7 +29,7 @@ def render(template: str, question: str) -> str:
 
 
 def extract_answer(completion: str) -> str | None:
-    """The text of the answer block, stripped; None unless exactly one block follows the thinking."""
+    """The stripped text of the answer block; None unless just one block follows the thinking."""
     _, *rest = completion.split("</think>")
     if len(rest) != 1 or _TAG.findall(rest[0]) != ["<answer>", "</answer>"]:
         return None

@@ -1,4 +1,4 @@
-"""A fresh model of under a million parameters, for runs on a CPU: Qwen3's architecture over characters."""
+"""A fresh model of under a million parameters, for CPUs: Qwen3's architecture over characters."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def nano_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_nano(path: str | Path, *, seed: int = 0, tie_embeddings: bool = False) -> None:
-    """Write a Hugging Face model directory with random float32 weights that follow from the seed."""
+    """Write a Hugging Face directory of a model with random float32 weights, fixed by the seed."""
     tokenizer = nano_tokenizer()
     config = Qwen3Config(
         vocab_size=VOCAB_SIZE,

@@ -58,7 +58,7 @@ def checked(terms: Sequence[int]) -> str:
 
 
 def blunt(terms: Sequence[int], rng: random.Random, *, skill: float) -> str:
-    """A sum done in the head: each column of each term after the first is right with probability `skill`.
+    """A sum done in the head: each column added is right with probability `skill`.
 
     A slip is a carry lost or invented, so that a wrong answer is near the right one.
     """

@@ -9,7 +9,15 @@ from actors.client import BufferClient
 from async_r1.channels import Router
 from async_r1.errors import DeadlineError, PeerError
 from async_r1.messages import write_leases
-from async_r1.types import FinishReason, Lease, LeaseKind, Score, Segment, SegmentStatus, VersionSpan
+from async_r1.types import (
+    FinishReason,
+    Lease,
+    LeaseKind,
+    Score,
+    Segment,
+    SegmentStatus,
+    VersionSpan,
+)
 from async_r1.wire import Message
 from learner.ports import free_port
 

@@ -1,5 +1,6 @@
 """The command line as a user meets it: help, errors in one line, exit codes."""
 
+import json
 import os
 import subprocess
 import sys
@@ -25,6 +26,22 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
         text=True,
         timeout=60,
     )
+
+
+@pytest.fixture
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As much of a model as planning reads."""
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    path.mkdir()
+    shape = {
+        "hidden_size": 128,
+        "intermediate_size": 384,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "vocab_size": 128,
+    }
+    (path / "config.json").write_text(json.dumps(shape))
+    return path
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["launch", "--help"], ["sft", "-h"]])
@@ -55,11 +72,12 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_help_is_complete(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["launch", "--help"]) == 0
-    words = capsys.readouterr().out.replace(",", " ").split()
+    text = capsys.readouterr().out
+    words = text.replace(",", " ").split()
     for name, field, _ in walk(Config):
         if name not in groups():
             assert name in words
-            assert field.metadata["doc"].split()[0] in words
+            assert field.metadata["doc"] in text
     for group, choices in groups().items():
         assert {group, *choices} <= set(words)
 
@@ -83,7 +101,10 @@ def test_help_is_complete(capsys: pytest.CaptureFixture[str]) -> None:
             ["launch", "buffer=unifrom"],
             "buffer must be one of fifo, uniform, got 'unifrom'; did you mean buffer=uniform?",
         ),
-        (["launch", "demo"], "an override is name=value, got 'demo'; did you mean experiment=demo?"),
+        (
+            ["launch", "demo"],
+            "an override is name=value, got 'demo'; did you mean experiment=demo?",
+        ),
         (["launch", "learner.lr=abc"], "learner.lr must be a number, got 'abc'"),
         (["launch", "learner.lr=-1"], "learner.lr must be > 0, got -1.0"),
         (["launch", "learner.zero_stage=4"], "learner.zero_stage must be >= 0 and <= 3, got 4"),
@@ -135,10 +156,10 @@ def test_cfg_prints_the_configuration(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_dry_run_prints_the_plan_and_starts_nothing(tmp_path: Path, nano_dir: Path) -> None:
+def test_a_dry_run_prints_the_plan_and_starts_nothing(tmp_path: Path, model_dir: Path) -> None:
     result = run(
         *("launch", "experiment=smoke", "dry_run=true", "run.num_cores=4"),
-        *("actors.count=2", f"model.path={nano_dir}"),
+        *("actors.count=2", f"model.path={model_dir}"),
         cwd=tmp_path,
     )
     assert result.returncode == 0, result.stderr
@@ -149,12 +170,12 @@ def test_a_dry_run_prints_the_plan_and_starts_nothing(tmp_path: Path, nano_dir: 
     assert [row[0] for row in rows.values()] == ["1", "2", "1", "1"]
     assert all(float(row[2]) > 0 and row[3] == "GiB" for row in rows.values())
     assert "staleness  at most 4 versions" in result.stdout
-    assert lines[-1].startswith("directory  runs/smoke-untied-")
+    assert lines[-1].startswith("directory  runs/smoke-tiny-")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_sweep_runs_each_job_in_its_directory(tmp_path: Path, nano_dir: Path) -> None:
-    overrides = ("experiment=smoke", "dry_run=true", f"model.path={nano_dir}")
+def test_a_sweep_runs_each_job_in_its_directory(tmp_path: Path, model_dir: Path) -> None:
+    overrides = ("experiment=smoke", "dry_run=true", f"model.path={model_dir}")
     result = run("launch", "-m", *overrides, "seed=0,1", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     named = [line.split()[1] for line in result.stdout.splitlines() if "directory" in line]

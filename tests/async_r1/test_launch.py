@@ -249,9 +249,10 @@ def test_a_directory_that_holds_a_run_is_refused(fake: FakeRun) -> None:
     fake.ready("learner_000")
     fake.go()
     assert fake.end()[0] == 0
+    directory = fake.run.root.parent
+    overrides = [f"run.dir={directory}", "run.name=run", f"model.path={_any_model(directory)}"]
     again = subprocess.run(
-        [sys.executable, "-m", "async_r1", "launch", f"run.dir={fake.run.root.parent}"]
-        + ["run.name=run", f"model.path={_any_model(fake.run.root.parent)}"],
+        [sys.executable, "-m", "async_r1", "launch", *overrides],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

@@ -25,7 +25,7 @@ def score(text, truncated=False, **weights):
         (GOOD + " indeed", 1.0, 0.0),
         ("<think>a</think><answer></answer>", 0.0, 1.0),
         ("<think>a</think><answer>03367</answer>", 0.0, 1.0),
-        ("<think>a</think><answer>３３６７</answer>", 0.0, 1.0),
+        ("<think>a</think><answer>\uff13\uff13\uff16\uff17</answer>", 0.0, 1.0),
         ("<think>a</think><answer> 3367 </answer>", 1.0, 1.0),
         # Several answers, one of which is right, are a guess and not an answer.
         (GOOD + "<answer>3368</answer>", 0.0, 0.0),

@@ -135,6 +135,7 @@ def test_levels_take_turns_and_eval_has_its_own():
         "arithmetic/2395+972=",
         "arithmetic/2395++972",
         "arithmetic/2395+0972",
+        "arithmetic/2395+" + "9" * 5000,
         "arithmetic/2395+97-2",
         "arithmetic/239+972",
         "arithmetic/5000+972",
@@ -142,7 +143,7 @@ def test_levels_take_turns_and_eval_has_its_own():
         "arithmetic/2395+97",
         "arithmetic/2395+972+991+9",
         "arithmetic/2395+1+1+1+1+1",
-        "arithmetic/２395+972",
+        "arithmetic/\uff12395+972",
         "arithmetic/arithmetic/2395+972",
         "countdown/2395+972",
     ],
@@ -170,7 +171,7 @@ def test_table_puts_every_number_at_its_place():
         ("3,367", 0.0),
         ("3367.0", 0.0),
         ("33 67", 0.0),
-        ("３３６７", 0.0),
+        ("\uff13\uff13\uff16\uff17", 0.0),
         ("3368", 0.0),
         ("", 0.0),
     ],
@@ -289,8 +290,12 @@ def test_stream_never_shows_a_question_that_is_held_out():
 
 @pytest.mark.parametrize(
     "styles, error",
-    [({}, ConfigError), ({"careful": -1.0}, ConfigError), ({"careful": 0.0}, ConfigError)]
-    + [({"verbose": 1.0}, TaskError)],
+    [
+        ({}, ConfigError),
+        ({"careful": -1.0}, ConfigError),
+        ({"careful": 0.0}, ConfigError),
+        ({"verbose": 1.0}, TaskError),
+    ],
 )
 def test_bad_shares_are_refused_before_the_first_example(styles, error):
     cfg = SftConfig(phases=[SftPhase(styles=styles)])

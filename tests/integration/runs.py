@@ -15,8 +15,10 @@ ROOT = Path(__file__).parents[2]
 def launch(directory: Path, *overrides: str, timeout_s: float = 280.0) -> RunDir:
     """Run `async_r1 launch` to its end; a failure shows what it printed."""
     result = subprocess.run(
-        [sys.executable, "-m", "async_r1", "launch", f"run.dir={directory}", "run.name=run"]
-        + ["logging.console=plain", *overrides],
+        [
+            *(sys.executable, "-m", "async_r1", "launch", "logging.console=plain"),
+            *(f"run.dir={directory}", "run.name=run", *overrides),
+        ],
         cwd=directory,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -1,7 +1,6 @@
 """What the journal of a run with two actors holds, against a model at the same weights."""
 
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,7 +84,9 @@ def test_a_rollout_resumed_on_another_actor_is_what_it_claims(
 
 
 def test_every_trained_group_is_the_rollouts_of_one_prompt(journal: list[Message]) -> None:
-    prompts = {m.values["group_id"]: m.values["prompt_id"] for m in journal if m.kind == "group_opened"}
+    prompts = {
+        m.values["group_id"]: m.values["prompt_id"] for m in journal if m.kind == "group_opened"
+    }
     draws = [m for m in journal if m.kind == "draw"]
     assert len(draws) == 4
     drawn = [group_id for draw in draws for group_id in draw.values["group_ids"]]

@@ -1,4 +1,4 @@
-"""Sync mode: every version's batch is sampled by that version, and runs repeat to the last digit."""
+"""Sync mode: each version's batch is sampled by that version; runs repeat to the last digit."""
 
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,7 @@ _TIMED = ("time/", "perf/", "wall_s", "learner/idle_frac", "actor/idle_frac", "a
 
 def _untimed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
-        {name: value for name, value in row.items() if not name.startswith(_TIMED)}
-        for row in rows
+        {name: value for name, value in row.items() if not name.startswith(_TIMED)} for row in rows
     ]
 
 

@@ -102,9 +102,8 @@ VLLM_SCRIPT = """
 import json, sys
 from vllm import LLM, SamplingParams
 
-llm = LLM(
-    sys.argv[1], enforce_eager=True, dtype="float32", max_model_len=512, kv_cache_memory_bytes=64 << 20
-)
+options = dict(enforce_eager=True, dtype="float32", max_model_len=512)
+llm = LLM(sys.argv[1], kv_cache_memory_bytes=64 << 20, **options)
 sampling = SamplingParams(temperature=1.0, max_tokens=200, n=16, seed=0)
 (request,) = llm.generate([sys.argv[2]], sampling, use_tqdm=False)
 rows = [[list(o.token_ids), o.text, o.finish_reason] for o in request.outputs]

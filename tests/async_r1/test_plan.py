@@ -1,0 +1,257 @@
+"""Placement, environment and memory, as functions of configuration and machine."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from async_r1.config import Config
+from async_r1.errors import ConfigError
+from async_r1.memory import GIB, RUNTIME_GIB, ModelShape, actor_gib, learner_gib, read_shape
+from async_r1.plan import Plan, divide_cores, plan, staleness_bound
+from async_r1.schema import build
+
+SHAPE = ModelShape(
+    num_parameters=10**9, num_layers=24, hidden_size=2048, kv_size=512, vocab_size=150_000
+)
+counts = st.integers(1, 9)
+
+
+def config(**sections: Any) -> Config:
+    return build(Config, sections)
+
+
+@given(num_cores=st.integers(1, 300), num_actors=counts, num_ranks=counts)
+def test_cores_are_divided_fairly(num_cores: int, num_actors: int, num_ranks: int) -> None:
+    actors, ranks = divide_cores(num_cores, num_actors, num_ranks)
+    assert (len(actors), len(ranks)) == (num_actors, num_ranks)
+    assert min(actors + ranks) >= 1
+    assert sum(actors) + sum(ranks) <= max(num_cores, num_actors + num_ranks)
+    assert len(set(ranks)) == 1 and max(actors) - min(actors) <= 1
+    # None is wasted but what equal shares of the ranks, or the buffer, leave over.
+    assert sum(actors) + sum(ranks) >= num_cores - 1
+
+
+@given(num_cores=st.integers(1, 300), num_actors=counts, num_ranks=counts)
+def test_in_turns_each_side_has_all_cores(num_cores: int, num_actors: int, num_ranks: int) -> None:
+    actors, ranks = divide_cores(num_cores, num_actors, num_ranks, in_turns=True)
+    assert num_cores - num_actors <= sum(actors) <= max(num_cores, num_actors)
+    assert num_cores - num_ranks <= sum(ranks) <= max(num_cores, num_ranks)
+
+
+@given(num_cores=st.integers(1, 300), num_ranks=counts)
+def test_alone_the_learner_has_all_cores(num_cores: int, num_ranks: int) -> None:
+    actors, ranks = divide_cores(num_cores, 0, num_ranks)
+    assert actors == []
+    assert num_cores - num_ranks <= sum(ranks) <= max(num_cores, num_ranks)
+
+
+@pytest.mark.parametrize(
+    ("num_cores", "num_actors", "num_ranks", "expected"),
+    [
+        (1, 1, 1, ([1], [1])),
+        (2, 1, 1, ([1], [1])),
+        (3, 1, 1, ([2], [1])),
+        (4, 2, 1, ([1, 1], [2])),
+        (6, 1, 2, ([4], [1, 1])),
+        (9, 1, 1, ([4], [4])),  # one for the buffer
+        (64, 3, 2, ([11, 11, 11], [15, 15])),
+    ],
+)
+def test_divisions(
+    num_cores: int, num_actors: int, num_ranks: int, expected: tuple[list[int], list[int]]
+) -> None:
+    actors, ranks = divide_cores(num_cores, num_actors, num_ranks)
+    assert (actors, ranks) == expected
+
+
+def test_every_role_is_named_and_limited_to_its_share() -> None:
+    planned = plan(config(actors={"count": 2}, learner={"ranks": 2}), 8)
+    assert [role.name for role in planned.roles] == [
+        *("buffer", "learner_000", "learner_001", "actor_000", "actor_001")
+    ]
+    for role in planned.roles:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            assert role.env[name] == str(role.threads) == str(planned.threads[role.name])
+        assert role.env["OMP_WAIT_POLICY"] == "PASSIVE"
+        assert role.env["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
+        assert role.env["TOKENIZERS_PARALLELISM"] == "false"
+
+
+def test_the_option_counts_instead_of_the_machine() -> None:
+    assert plan(config(run={"num_cores": 3}), 64).num_cores == 3
+
+
+def test_ranks_meet_at_one_address() -> None:
+    planned = plan(config(learner={"ranks": 3}), 8, master_port=4711)
+    ranks = [role.env for role in planned.roles if role.kind == "learner"]
+    assert [env["RANK"] for env in ranks] == ["0", "1", "2"]
+    assert {env["WORLD_SIZE"] for env in ranks} == {"3"}
+    assert {(env["MASTER_ADDR"], env["MASTER_PORT"]) for env in ranks} == {("127.0.0.1", "4711")}
+    assert {env["DS_ACCELERATOR"] for env in ranks} == {"cpu"}
+
+
+@pytest.mark.parametrize(("in_process", "expected"), [(True, "0"), (False, "1")])
+def test_where_the_engine_runs(in_process: bool, expected: str) -> None:
+    planned = plan(config(actors={"in_process": in_process}), 2)
+    assert planned.roles[-1].env["VLLM_ENABLE_V1_MULTIPROCESSING"] == expected
+
+
+def test_gpus_go_to_ranks_first_then_to_engines() -> None:
+    wanted = config(
+        learner={"ranks": 2},
+        actors={"count": 2, "in_process": False, "engine": {"tensor_parallel_size": 2}},
+    )
+    planned = plan(wanted, 32, gpus=("0", "1", "4", "5", "6", "7"))
+    assert visible(planned) == {
+        "buffer": "",
+        "learner_000": "0,1",
+        "learner_001": "0,1",
+        "actor_000": "4,5",
+        "actor_001": "6,7",
+    }
+    ranks = [role for role in planned.roles if role.kind == "learner"]
+    assert [role.env["LOCAL_RANK"] for role in ranks] == ["0", "1"]
+    assert [role.gpus for role in ranks] == [("0",), ("1",)]
+    assert not any("DS_ACCELERATOR" in role.env for role in planned.roles)
+
+
+def test_too_few_gpus_are_refused_with_both_ways_out() -> None:
+    error = (
+        "learner.ranks=1 \\+ actors.count=2 x 1 a engine need 3 GPUs, there are 2; "
+        "lower one of them, or run on the CPU with weights.backend=gloo"
+    )
+    with pytest.raises(ConfigError, match=error):
+        plan(config(actors={"count": 2}), 8, gpus=("0", "1"))
+    on_cpu = plan(config(actors={"count": 2}, weights={"backend": "gloo"}), 8, gpus=("0", "1"))
+    assert set(visible(on_cpu).values()) == {""}
+
+
+def test_nccl_needs_gpus() -> None:
+    with pytest.raises(ConfigError, match="nccl needs GPUs, there are none"):
+        plan(config(weights={"backend": "nccl"}), 8)
+    plan(config(weights={"backend": "nccl"}), 8, gpus=("0", "1"))
+
+
+def test_fine_tuning_plans_the_learner_alone() -> None:
+    planned = plan(config(learner={"ranks": 2}), 8, gpus=("0", "1"), only_learner=True)
+    assert [role.name for role in planned.roles] == ["learner_000", "learner_001"]
+
+
+def test_more_processes_than_cores_is_said() -> None:
+    assert any("4 processes compute on 2 cores" in note for note in notes(2, count=3))
+    assert not any("processes compute" in note for note in notes(4, count=3))
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({}, ["4 versions", "lease order", "masked"]),
+        ({"staleness": {"eta": 2, "overdue": "drop"}}, ["2 versions", "dropped"]),
+        ({"buffer": {"sampler": "uniform"}}, ["4 versions", "the check at consumption bounds"]),
+        ({"mode": "sync", "staleness": {"eta": 0}}, ["0 versions"]),
+        ({"mode": "sync", "staleness": {"eta": 0, "force": 3}}, ["3 versions before it"]),
+    ],
+    ids=str,
+)
+def test_the_bound_is_stated_with_its_reason(sections: dict[str, Any], words: list[str]) -> None:
+    statement = staleness_bound(config(**sections))
+    assert all(word in statement for word in words)
+
+
+def test_learner_memory_by_hand() -> None:
+    """A billion parameters, mixed precision, ZeRO-2 over 4 ranks."""
+    wanted = config(
+        model={"dtype": "bfloat16"},
+        learner={
+            "ranks": 4,
+            "zero_stage": 2,
+            "micro_batch_tokens": 8192,
+            "logprob_chunk_tokens": 1024,
+        },
+    )
+    weights, gradients, adam = 2e9, 2e9 / 4, 12e9 / 4
+    activations = 2 * 17 * 2048 * 24 * 8192
+    logits = 12 * 150_000 * 1024
+    expected = (weights + gradients + adam + activations + logits) / GIB
+    assert learner_gib(wanted, SHAPE) == pytest.approx(RUNTIME_GIB["learner"] + expected)
+
+
+@given(stage=st.integers(0, 3), ranks=counts, checkpointing=st.booleans())
+def test_sharding_and_checkpointing_never_cost_memory(
+    stage: int, ranks: int, checkpointing: bool
+) -> None:
+    def gib(zero_stage: int, num_ranks: int, is_checkpointing: bool) -> float:
+        learner = {
+            "zero_stage": zero_stage,
+            "ranks": num_ranks,
+            "gradient_checkpointing": is_checkpointing,
+        }
+        return learner_gib(config(learner=learner), SHAPE)
+
+    here = gib(stage, ranks, checkpointing)
+    assert gib(min(stage + 1, 3), ranks, checkpointing) <= here
+    assert gib(stage, ranks + 1, checkpointing) <= here
+    assert gib(stage, ranks, True) <= here
+
+
+def test_actor_memory_by_hand() -> None:
+    wanted = config(model={"dtype": "bfloat16", "max_length": 4096}, actors={"max_concurrent": 100})
+    cache = 2 * 2 * 24 * 512 * 4096 * 100
+    expected = RUNTIME_GIB["actor"] + (2e9 + cache) / GIB
+    assert actor_gib(wanted, SHAPE) == pytest.approx(expected)
+    stated = config(actors={"engine": {"kv_cache_memory_bytes": GIB}})
+    assert actor_gib(stated, SHAPE) == pytest.approx(RUNTIME_GIB["actor"] + 4e9 / GIB + 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tied", [False, True])
+def test_parameters_are_counted_as_the_model_has_them(tied: bool, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from learner.nano import build_nano
+
+    build_nano(tmp_path, tie_embeddings=tied)
+    shape = read_shape(str(tmp_path))
+    assert shape is not None
+    counted = AutoModelForCausalLM.from_pretrained(tmp_path).num_parameters()
+    assert shape.num_parameters == pytest.approx(counted, rel=1e-3)  # norms of queries and keys
+    assert shape.kv_size == 64 and shape.vocab_size == 128
+
+
+@pytest.mark.parametrize("text", ["{}", "no json", "[]", '{"hidden_size": "wide"}'])
+def test_an_unknown_shape_is_no_estimate(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text)
+    assert read_shape(str(tmp_path)) is None
+    assert read_shape("some/hub-name") is None
+    planned = plan(config(), 2, shape=None)
+    assert planned.roles[-1].memory_gib is None
+    assert any("memory is unknown" in note for note in planned.notes)
+
+
+def test_experts_all_count(tmp_path: Path) -> None:
+    dense = {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "vocab_size": 100,
+        "num_attention_heads": 4,
+        "intermediate_size": 256,
+    }
+    sizes = []
+    for more in ({}, {"num_experts": 8, "moe_intermediate_size": 128}):
+        (tmp_path / "config.json").write_text(json.dumps({**dense, **more}))
+        shape = read_shape(str(tmp_path))
+        assert shape is not None
+        sizes.append(shape.num_parameters)
+    assert sizes[1] - sizes[0] == 2 * 3 * 64 * (8 * 128 - 256)
+
+
+def visible(planned: Plan) -> dict[str, str]:
+    return {role.name: role.env["CUDA_VISIBLE_DEVICES"] for role in planned.roles}
+
+
+def notes(num_cores: int, count: int) -> tuple[str, ...]:
+    return plan(config(actors={"count": count}), num_cores, shape=SHAPE).notes
