@@ -1,5 +1,7 @@
 """Segments of a token stream: whatever the cuts, together they are the rollout."""
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -108,5 +110,4 @@ def test_a_full_segment_leaves_at_once() -> None:
 def test_run_lengths_invert_to_the_versions(versions: list[int]) -> None:
     spans = run_lengths(versions)
     assert [v.policy_version for v in spans for _ in range(v.num_tokens)] == versions
-    pairs = zip(spans, spans[1:], strict=False)
-    assert all(a.policy_version != b.policy_version for a, b in pairs)
+    assert all(a.policy_version != b.policy_version for a, b in pairwise(spans))

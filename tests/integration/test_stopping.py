@@ -91,7 +91,9 @@ def test_ctrl_c_ends_engine_processes_too(real: RealRun) -> None:
     assert out.splitlines()[-1] == f"run: {real.run.root}"
 
 
-@pytest.mark.parametrize("victim", ["learner_000", "actor_000"])
+@pytest.mark.parametrize(
+    "victim", ["learner_000", pytest.param("actor_000", marks=pytest.mark.soak)]
+)
 def test_a_killed_role_ends_the_run(real: RealRun, victim: str) -> None:
     real.start()
     real.wait_for_step(2)
