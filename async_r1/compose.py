@@ -102,7 +102,7 @@ def _job(composed: Any) -> Job:
     swept = hydra.mode is not None and hydra.mode.name == "MULTIRUN"
     return Job(
         config=build(Config, values),
-        overrides=tuple(hydra.overrides.task),
+        overrides=tuple(text.lstrip("+") for text in hydra.overrides.task),
         directory=hydra.runtime.output_dir if swept else "",
     )
 

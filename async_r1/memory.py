@@ -28,7 +28,7 @@ from typing import Any
 from async_r1.config import Config
 
 GIB = 2**30
-RUNTIME_GIB = {"buffer": 0.1, "actor": 1.0, "learner": 0.8}  # resident, with the nano model
+RUNTIME_GIB = {"buffer": 0.05, "actor": 1.0, "learner": 0.6}  # resident, with the nano model
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 

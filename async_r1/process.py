@@ -1,5 +1,6 @@
 """One role as an operating-system process: its start, its log, how it ended."""
 
+import logging
 import signal
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from async_r1 import guard
 
+log = logging.getLogger(__name__)
+
 TAIL_LINES = 20
 _TAIL_BYTES = 64 << 10
 
@@ -18,15 +21,15 @@ class RoleProcess:
     """A started role, in a session of its own: a terminal's Ctrl-C does not reach it."""
 
     def __init__(
-        self, name: str, command: Sequence[str], env: Mapping[str, str], log: Path, token: str
+        self, name: str, command: Sequence[str], env: Mapping[str, str], log_file: Path, token: str
     ) -> None:
-        """Start it; standard output and error go to `log`."""
+        """Start it; standard output and error go to `log_file`."""
         self.name = name
-        self.log = log
+        self.log = log_file
         self.token = f"{token}/{name}"
         self.started_at = time.monotonic()
         self.ended_at: float | None = None
-        with log.open("ab") as output:
+        with log_file.open("ab") as output:
             self._popen = subprocess.Popen(
                 list(command),
                 env={**env, guard.VARIABLE: self.token},
@@ -81,6 +84,7 @@ class RoleProcess:
     def _wait(self) -> None:
         self._popen.wait()
         self.ended_at = time.monotonic()
+        log.info("%s ended: %s", self.name, self.exit_text)
 
 
 class Guard:

@@ -32,6 +32,12 @@ def test_plan(parameters: list[ParameterSpec], max_bytes: int) -> None:
         assert bucket.num_bytes + first > max_bytes - ALIGNMENT, "room was left for the next one"
 
 
+def test_padding_counts_towards_the_limit() -> None:
+    small = [ParameterSpec(name, "float32", (1,)) for name in "ab"]
+    assert [len(bucket.specs) for bucket in plan_buckets(small, 32)] == [2]
+    assert [len(bucket.specs) for bucket in plan_buckets(small, 20)] == [1, 1]
+
+
 def test_both_sides_plan_the_same() -> None:
     parameters = [ParameterSpec(f"p{i}", "float32", (i, 3)) for i in range(9)]
     assert plan_buckets(parameters, 200) == plan_buckets(list(parameters), 200)

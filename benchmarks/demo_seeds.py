@@ -1,0 +1,130 @@
+"""The demo over several seeds against its bars; a table, and the curves for the README.
+
+    .venv/bin/python benchmarks/demo_seeds.py [--seeds 0,1,2] [--runs DIR] [--json FILE]
+        [--figure docs/demo_curves.svg]
+
+The baseline is measured in the same way: the cold start's accuracy when made to answer carefully.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from async_r1.summary import summarize
+from async_r1.svg import Axes, Series, line_chart
+from async_r1.view import RunView
+
+UNSEEN = ("eval/accuracy/level_4", "eval/accuracy/level_5")
+COLORS = ("#2563eb", "#d97706", "#059669", "#7c3aed", "#dc2626")
+STYLE = """<style>
+svg { background: #fff; font-family: system-ui, sans-serif; }
+svg text { font-size: 11px; fill: #555; } svg .grid { stroke: #e5e5e5; } svg .axis { stroke: #999; }
+svg .tick.y { text-anchor: end; dominant-baseline: central; }
+svg .tick.x, svg .label { text-anchor: middle; }
+svg polyline { fill: none; stroke: var(--c); stroke-width: 1.8; } svg circle { fill: var(--c); }
+svg .hit { fill: transparent; } svg .cursor { visibility: hidden; }
+svg .dashed polyline { stroke-dasharray: 5 4; }
+</style>"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--runs", type=Path, default=Path("runs/demo_seeds"))
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--figure", type=Path)
+    args = parser.parse_args()
+    args.runs.mkdir(parents=True, exist_ok=True)
+    careful = unseen(run(args.runs, "demo_careful", 0).evals[0])
+    results = [measure(run(args.runs, "demo", int(seed))) for seed in args.seeds.split(",")]
+    report = {"careful_unseen": careful, "seeds": results}
+    print_table(report)
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=1) + "\n")
+    if args.figure:
+        args.figure.write_text(figure(results, careful))
+    return 0
+
+
+def run(runs: Path, experiment: str, seed: int) -> RunView:
+    """One run through the command line, unless the directory holds it already."""
+    directory = runs / f"{experiment}-{seed}"
+    if not (directory / "status.json").exists():
+        command = [sys.executable, "-m", "async_r1", "launch", f"experiment={experiment}"]
+        options = [f"seed={seed}", f"run.dir={runs}", f"run.name={directory.name}"]
+        subprocess.run([*command, *options, "logging.console=quiet"], check=True)
+    view = RunView(directory)
+    view.update()
+    return view
+
+
+def measure(view: RunView) -> dict[str, Any]:
+    """The numbers of the bars."""
+    summary = summarize(view)
+    assert summary.first_eval is not None and summary.last_eval is not None
+    return {
+        "first": summary.first_eval["eval/accuracy"],
+        "last": summary.last_eval["eval/accuracy"],
+        "last_unseen": unseen(summary.last_eval),
+        "staleness_mean": summary.staleness_mean,
+        "bound_kept": summary.bound_kept,
+        "three_versions_frac": summary.three_versions_frac,
+        "actor_idle_frac": summary.actor_idle_frac,
+        "learner_idle_frac": summary.learner_idle_frac,
+        "sampled_per_s": summary.sampled_per_s,
+        "wall_s": summary.wall_s,
+        "length": [summary.length_first, summary.length_last],
+        "curve": [[row["policy_version"], row["eval/accuracy"]] for row in view.evals],
+    }
+
+
+def unseen(row: dict[str, Any]) -> float:
+    """Accuracy on the levels that the cold start never saw."""
+    return sum(float(row[name]) for name in UNSEEN) / len(UNSEEN)
+
+
+def print_table(report: dict[str, Any]) -> None:
+    """The results with the conditions they were measured under."""
+    print(f"{platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores")
+    print("seed  accuracy       unseen levels  stale  3+ versions  actor idle  bound  wall")
+    for seed, result in enumerate(report["seeds"]):
+        print(
+            f"{seed:4}  {result['first']:.3f} → {result['last']:.3f}  "
+            f"{result['last_unseen']:13.3f}  {result['staleness_mean']:5.2f}  "
+            f"{result['three_versions_frac']:11.0%}  {result['actor_idle_frac']:10.1%}  "
+            f"{'kept' if result['bound_kept'] else 'BROKEN':6} {result['wall_s']:4.0f} s"
+        )
+    print(f"cold start made to answer carefully, unseen levels: {report['careful_unseen']:.3f}")
+
+
+def figure(results: list[dict[str, Any]], careful: float) -> str:
+    """Held-out accuracy over versions, one line a seed."""
+    series = [
+        Series(
+            label=f"seed {seed}",
+            x=[version for version, _ in result["curve"]],
+            y=[accuracy for _, accuracy in result["curve"]],
+            color=COLORS[seed % len(COLORS)],
+        )
+        for seed, result in enumerate(results)
+    ]
+    axes = Axes(
+        x_label="policy version (one optimizer step each)",
+        y_label="held-out accuracy",
+        x_high=max(series[0].x),
+        y_low=0.0,
+        y_high=1.0,
+        integer_x=True,
+    )
+    chart = line_chart("demo", "Held-out accuracy of the demo", series, axes)
+    head, rest = chart.split(">", 1)
+    return f'{head} xmlns="http://www.w3.org/2000/svg" width="640">{STYLE}{rest}\n'
+
+
+if __name__ == "__main__":
+    sys.exit(main())
