@@ -15,10 +15,10 @@ from async_r1.memory import GIB
 from async_r1.plan_text import plan_text
 from async_r1.records import new_run_dir, run_name
 from async_r1.run_dir import RunDir
+from async_r1.run_state import print_failure
 from async_r1.runner import (
     Commands,
     machine_plan,
-    print_failure,
     role_commands,
     run_roles,
 )

@@ -26,13 +26,12 @@ class RoleProcess:
         """Start it; standard output and error go to `log_file`."""
         self.name = name
         self.log = log_file
-        self.token = f"{token}/{name}"
         self.started_at = time.monotonic()
         self.ended_at: float | None = None
         with log_file.open("ab") as output:
             self._popen = subprocess.Popen(
                 list(command),
-                env={**env, guard.VARIABLE: self.token},
+                env={**env, guard.VARIABLE: f"{token}/{name}"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -5,11 +5,10 @@ import logging
 import os
 import socket
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from async_r1 import guard
 from async_r1.config import Config
@@ -20,8 +19,9 @@ from async_r1.plan import Plan, RolePlan, plan
 from async_r1.process import Guard, RoleProcess
 from async_r1.records import write_records
 from async_r1.role import Resolved
-from async_r1.run_dir import RunDir, write_json
-from async_r1.supervisor import Failure, Outcome, State, Supervisor
+from async_r1.run_dir import RunDir
+from async_r1.run_state import launcher_log, write_status
+from async_r1.supervisor import Outcome, State, Supervisor
 
 ROOT = Path(__file__).resolve().parent.parent  # of the packages, installed or not
 _DISMISS_S = 10.0
@@ -99,13 +99,13 @@ def run_roles(
         threads=roles.threads,
     )
     write_records(run_dir, resolved, overrides, machine)
-    _write_status(run_dir, Outcome(State.RUNNING))
+    write_status(run_dir, Outcome(State.RUNNING))
     outcome = Outcome(State.FAILED)
     try:
-        with _logging(run_dir), Interrupts() as interrupts:
+        with launcher_log(run_dir), Interrupts() as interrupts:
             outcome = _supervise(run_dir, resolved, roles, commands, make_display, interrupts)
     finally:
-        _write_status(run_dir, outcome)
+        write_status(run_dir, outcome)
     return outcome
 
 
@@ -120,18 +120,6 @@ def free_ports(host: str, count: int) -> list[int]:
         for probe in sockets:
             probe.bind((host, 0))
         return [int(probe.getsockname()[1]) for probe in sockets]
-
-
-def print_failure(failure: Failure) -> None:
-    """The first failure with the end of its log, to standard error."""
-    process = failure.process
-    lines = [f"--- the end of {_shown(process.log)}", *process.tail(), "---"]
-    lines += [
-        f"then {follower.name} failed too: {follower.exit_text}; log: {_shown(follower.log)}"
-        for follower in failure.followers
-    ]
-    lines.append(f"error: {failure.error}; log: {_shown(process.log)}")
-    print("\n".join(lines), file=sys.stderr, flush=True)
 
 
 def _supervise(
@@ -186,46 +174,3 @@ def _environment() -> dict[str, str]:
         "PYTHONFAULTHANDLER": "1",  # a crash in native code leaves its stack in the log
         "SPT_NOENV": "1",  # process titles must not overwrite the guard's token
     }
-
-
-def _write_status(run_dir: RunDir, outcome: Outcome) -> None:
-    value: dict[str, Any] = {
-        "state": outcome.state.value,
-        "since": time.time(),
-        "pid": os.getpid(),
-    }
-    if outcome.failure is not None:
-        process = outcome.failure.process
-        value |= {
-            "role": process.name,
-            "error": str(outcome.failure.error),
-            "log": str(process.log),
-            "followers": [follower.name for follower in outcome.failure.followers],
-        }
-    write_json(run_dir.status, value)
-
-
-@contextlib.contextmanager
-def _logging(run_dir: RunDir) -> Iterator[None]:
-    """The launcher's own log; warnings also go to the terminal."""
-    form = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    to_file = logging.FileHandler(run_dir.log("launcher"))
-    to_terminal = logging.StreamHandler(sys.stderr)
-    to_terminal.setLevel(logging.WARNING)
-    to_file.setFormatter(form)
-    ours = logging.getLogger("async_r1")
-    level = ours.level
-    ours.setLevel(logging.INFO)
-    ours.addHandler(to_file)
-    ours.addHandler(to_terminal)
-    try:
-        yield
-    finally:
-        ours.removeHandler(to_file)
-        ours.removeHandler(to_terminal)
-        ours.setLevel(level)
-        to_file.close()
-
-
-def _shown(path: Path) -> str:
-    return os.path.relpath(path) if path.resolve().is_relative_to(Path.cwd()) else str(path)

@@ -57,9 +57,11 @@ def run(runs: Path, experiment: str, seed: int) -> RunView:
     if not (directory / "status.json").exists():
         command = [sys.executable, "-m", "async_r1", "launch", f"experiment={experiment}"]
         options = [f"seed={seed}", f"run.dir={runs}", f"run.name={directory.name}"]
-        subprocess.run([*command, *options, "logging.console=quiet"], check=True)
+        subprocess.run(
+            [*command, *options, "logging.console=quiet"], check=True, stdout=subprocess.DEVNULL
+        )
     view = RunView(directory)
-    view.update()
+    view.refresh()
     return view
 
 

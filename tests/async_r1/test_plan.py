@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from async_r1.config import Config
 from async_r1.errors import ConfigError
 from async_r1.memory import GIB, RUNTIME_GIB, ModelShape, actor_gib, learner_gib, read_shape
-from async_r1.plan import Plan, divide_cores, plan, staleness_bound
+from async_r1.plan import Plan, plan, staleness_bound
 from async_r1.schema import build
+from async_r1.shares import divide_cores
 
 SHAPE = ModelShape(
     num_parameters=10**9, num_layers=24, hidden_size=2048, kv_size=512, vocab_size=150_000

@@ -226,7 +226,7 @@ def test_acknowledged_once_journaled_once(desk: Desk) -> None:
             {"rollout_id": 0, "lease_epoch": 1, "token_offset": 0, "num_tokens": 2},
         )
     journaled = [m for m in desk.journal.messages if m.kind == "segment"]
-    assert len(journaled) == 1
+    assert [message.values["actor"] for message in journaled] == ["actor_000"]
     assert desk.core.stats.counts["wire/duplicates"] == 2
     assert desk.core.stats.tokens_received == 2
 
@@ -345,6 +345,9 @@ def test_batch_info_counts_the_groups_that_do_not_train(desk: Desk) -> None:
     batch = batch_of(desk.send(LEARNER, "batch_request", policy_version=0))
     assert batch.rollout_ids.tolist() == [2, 3]
     assert batch.info["accuracy/mean"] == 0.75 and batch.info["reward/zero_std_frac"] == 0.5
+    fill(desk, 4)
+    batch = batch_of(desk.send(LEARNER, "batch_request", policy_version=0))
+    assert batch.info["accuracy/mean"] == 0.5  # each group counts in one batch only
 
 
 def test_batch_deadline_names_what_it_waits_for(desk: Desk) -> None:
