@@ -6,7 +6,6 @@ Each rule names the fields, what was given and a way out. What depends on the ma
 
 import re
 from collections.abc import Callable, Iterator
-from math import ceil
 
 from async_r1.config import Config
 from async_r1.errors import ConfigError
@@ -120,13 +119,12 @@ def _rates(config: Config) -> Iterator[str]:
             f"{buffer.max_times_sampled}, got {ratio:g}: groups would leave before the learner "
             f"has sampled enough; raise buffer.max_times_sampled"
         )
-    admitted = ceil((eta + 1) * learner.updates_per_publish * learner.groups_per_update / ratio)
-    if admitted < learner.groups_per_update:
-        most = (eta + 1) * learner.updates_per_publish
+    most = eta * learner.updates_per_publish + 1
+    if ratio > most:
         yield (
-            f"buffer.samples_per_insert must be <= (staleness.eta + 1) * "
-            f"learner.updates_per_publish={most}, got {ratio:g}: admission would stop at "
-            f"{admitted} groups, and a batch takes {learner.groups_per_update}; raise staleness.eta"
+            f"buffer.samples_per_insert must be <= staleness.eta * learner.updates_per_publish + 1"
+            f"={most}, got {ratio:g}: admission would stop before the last draw of a version has "
+            f"its {learner.groups_per_update} groups; raise staleness.eta"
         )
 
 

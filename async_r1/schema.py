@@ -6,6 +6,7 @@ lists and dictionaries, and the bounds that `opt` puts into a field's metadata.
 
 import dataclasses
 import difflib
+import math
 import operator
 import types
 import typing
@@ -139,8 +140,8 @@ def _convert_literal(choices: tuple[Any, ...], value: Any, where: str) -> Any:
 def _convert_scalar(hint: type, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if hint is float and isinstance(value, float) and value != value:
-        raise ConfigError(f"{where} must be a number, got nan")
+    if hint is float and isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where} must be a finite number, got {value!r}")
     if isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool):
         return value
     kind = {int: "an integer", float: "a number", bool: "true or false", str: "text"}[hint]

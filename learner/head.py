@@ -47,7 +47,7 @@ class Head:
         self.client = BufferClient(
             role.resolved.buffer_address, role.name, config.run.peer_timeout_s
         )
-        role.status("waiting", f"{config.actors.count} actors to join the weight group")
+        role.status("waiting", f"actors to join the weight group ({config.actors.count})")
         self.publisher.wait_for_actors(config.run.start_timeout_s)
         role.status("waiting", f"the buffer at {role.resolved.buffer_address}")
         self.client.hello(0)

@@ -72,3 +72,9 @@ def engine(shared_engine: "SamplingEngine") -> "Iterator[SamplingEngine]":
     yield shared_engine
     for key in list(shared_engine._in_flight):
         shared_engine.abort(key)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with the shared engine last: vLLM initialises this process's torch.distributed, which
+    the learner's tests need for themselves."""
+    items.sort(key=lambda item: "shared_engine" in getattr(item, "fixturenames", ()))

@@ -84,8 +84,8 @@ def test_these_can_be_launched(values: dict[str, Any]) -> None:
                 "buffer": {"samples_per_insert": 3.0, "max_times_sampled": 4},
                 "staleness": {"eta": 1},
             },
-            "buffer.samples_per_insert must be <= (staleness.eta + 1) * "
-            "learner.updates_per_publish=2, got 3",
+            "buffer.samples_per_insert must be <= staleness.eta * "
+            "learner.updates_per_publish + 1=2, got 3",
         ),
         (
             {"learner": {"ranks": 17, "groups_per_update": 2}},

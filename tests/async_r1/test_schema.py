@@ -63,7 +63,8 @@ ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"path": 7}, "path must be text, got 7"),
     ({"inner": {"rate": 0}}, "inner.rate must be > 0 and <= 1, got 0.0"),
     ({"inner": {"rate": 2}}, "inner.rate must be > 0 and <= 1, got 2.0"),
-    ({"inner": {"rate": float("nan")}}, "inner.rate must be a number, got nan"),
+    ({"inner": {"rate": float("nan")}}, "inner.rate must be a finite number, got nan"),
+    ({"inner": {"rate": float("inf")}}, "inner.rate must be a finite number, got inf"),
     ({"inner": {"rate": "x"}}, "inner.rate must be a number, got 'x'"),
     (
         {"inner": {"kind": "fats"}},
