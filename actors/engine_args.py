@@ -61,6 +61,8 @@ def engine_arguments(config: Config, seed: int) -> dict[str, Any]:
     if config.mode == "sync":
         arguments["enable_prefix_caching"] = False
     if config.actors.in_process:
+        if arguments.get("async_scheduling"):
+            raise ConfigError("actors.engine.async_scheduling needs actors.in_process=false")
         # A step in flight across an update would be stamped with the wrong version.
         arguments["async_scheduling"] = False
     return arguments

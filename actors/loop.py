@@ -14,7 +14,6 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-import zmq
 
 from actors.client import BufferClient, Inbox
 from actors.engine import SamplingEngine, SamplingRequest, TokenChunk
@@ -22,11 +21,13 @@ from actors.scoring import Scorer
 from actors.segmenter import Segmenter
 from actors.stats import ActorStats
 from actors.weights import WeightReceiver
+from async_r1.channels import wait_any
 from async_r1.config import Config
-from async_r1.types import FinishReason, Lease, LeaseKind, SegmentStatus
+from async_r1.errors import ConfigError
+from async_r1.types import EVAL_GROUP, FinishReason, Lease, LeaseKind, SegmentStatus
 
 HEARTBEAT_S = 1.0
-IDLE_POLL_MS = 200
+IDLE_POLL_S = 0.2
 
 
 @dataclass(slots=True)
@@ -98,10 +99,7 @@ class ActorLoop:
 
     def _wait(self) -> None:
         """Sleep until a socket has something; short enough for heartbeats and deadlines."""
-        poller = zmq.Poller()
-        poller.register(self._client.dealer.socket, zmq.POLLIN)
-        poller.register(self._weights.dealer.socket, zmq.POLLIN)
-        poller.poll(IDLE_POLL_MS)
+        wait_any([self._client.dealer, self._weights.dealer], IDLE_POLL_S)
 
     def _take(self, inbox: Inbox) -> None:
         for rollout_id, epoch in inbox.revoked:
@@ -116,12 +114,17 @@ class ActorLoop:
         self._stop = inbox.stop
 
     def _begin(self, lease: Lease) -> None:
-        evaluating = lease.kind is LeaseKind.EVAL
-        suffix = self._config.eval.prefix if evaluating else ""
         prompt_ids = np.asarray(
-            self._scorer.prompt_token_ids(lease.prompt_id, suffix), dtype=np.int32
+            self._scorer.prompt_token_ids(lease.prompt_id, self._eval_prefix(lease)),
+            dtype=np.int32,
         )
         room = self._config.model.max_length - len(prompt_ids)
+        if room < 1:
+            raise ConfigError(
+                f"model.max_length must be > {len(prompt_ids)}, the length of prompt "
+                f"{lease.prompt_id} under task.template={self._config.task.template}, "
+                f"got {self._config.model.max_length}"
+            )
         limit = min(lease.max_new_tokens, room)
         left = limit - len(lease.prefix_ids)
         if lease.token_budget:
@@ -162,9 +165,13 @@ class ActorLoop:
                 prompt_id=lease.prompt_id,
                 token_ids=np.asarray(token_ids, dtype=np.int32),
                 finish_reason=reason,
-                prefix=self._config.eval.prefix if lease.kind is LeaseKind.EVAL else "",
+                prefix=self._eval_prefix(lease),
             )
         )
+
+    def _eval_prefix(self, lease: Lease) -> str:
+        """What evaluation puts after the prompt, also when the lease is for scoring only."""
+        return self._config.eval.prefix if lease.group_id == EVAL_GROUP else ""
 
     def _forget(self, rollout_id: int) -> None:
         if self._rollouts.pop(rollout_id, None) is not None:

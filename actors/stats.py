@@ -42,18 +42,19 @@ class ActorStats:
         """Write the row of the time since the last version."""
         now = time.monotonic()
         elapsed = max(now - self._since, 1e-9)
+        update_s = weights.take_update_s()
         self._num_rows += 1
         self._writer.write(
             {
                 "step": self._num_rows,
                 "policy_version": engine.policy_version,
                 "perf/tokens_per_s": self._tokens / elapsed,
-                "actor/idle_frac": min(1.0, (self._waiting_s + weights.last_update_s) / elapsed),
+                "actor/idle_frac": min(1.0, (self._waiting_s + update_s) / elapsed),
                 "actor/engine_frac": self._engine_s / elapsed,
                 "actor/in_flight": engine.num_in_flight,
                 "actor/batch_size": self._in_flight / max(1, self._num_steps),
                 "tokens/sampled": self.total_tokens,
-                "time/update_s": weights.last_update_s,
+                "time/update_s": update_s,
                 "segments/sent": client.num_segments,
                 "leases/suspended": self.suspended,
             }

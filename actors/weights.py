@@ -16,8 +16,7 @@ class WeightReceiver:
         self.dealer = Dealer(address, name)
         self._engine = engine
         self._index = index
-        self.update_s = 0.0  # seconds spent in updates since the start
-        self.last_update_s = 0.0
+        self._update_s = 0.0
 
     def join(self) -> None:
         """Ask for membership of the weight group."""
@@ -43,9 +42,13 @@ class WeightReceiver:
                 self.dealer.send(Message("weights_failed", {"text": str(error)}))
                 return loaded
             loaded = loaded or message.kind == "weights_update"
-            self.last_update_s = time.monotonic() - started
-            self.update_s += self.last_update_s
+            self._update_s += time.monotonic() - started
         return loaded
+
+    def take_update_s(self) -> float:
+        """Seconds spent joining groups and loading versions since the last call."""
+        seconds, self._update_s = self._update_s, 0.0
+        return seconds
 
     def close(self) -> None:
         self.dealer.send(Message("weights_leave"))

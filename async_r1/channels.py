@@ -5,6 +5,7 @@ queues have no limit here because credits and outstanding requests bound them ab
 """
 
 import os
+from collections.abc import Sequence
 
 import zmq
 
@@ -92,6 +93,14 @@ class Router:
 
     def close(self) -> None:
         self._socket.close()
+
+
+def wait_any(dealers: Sequence[Dealer], timeout_s: float) -> None:
+    """Return when any of the dealers has a message, or after the timeout."""
+    poller = zmq.Poller()
+    for dealer in dealers:
+        poller.register(dealer.socket, zmq.POLLIN)
+    poller.poll(int(timeout_s * 1000))
 
 
 def peer_name(peer: bytes) -> str:

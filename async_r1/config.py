@@ -35,7 +35,7 @@ class ModelConfig:
     init: Literal["", "nano"] = opt("", doc="make the model from scratch (sft only)")
     tie_embeddings: bool = opt(False, doc="tie input and output embeddings (init only)")
     dtype: Literal["float32", "bfloat16", "float16"] = opt(
-        "float32", doc="parameter dtype in actors and learner; logits are float32 always"
+        "float32", doc="parameter dtype in actors and learner; log-probs are float32"
     )
     max_length: int = opt(512, ge=16, doc="prompt and completion together [tokens]")
 

@@ -16,6 +16,9 @@ Float32 = NDArray[np.float32]
 UInt8 = NDArray[np.uint8]
 
 
+EVAL_GROUP = -1  # group id of rollouts that only evaluate
+
+
 class LeaseKind(StrEnum):
     """What a lease asks for."""
 

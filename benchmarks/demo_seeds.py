@@ -41,7 +41,10 @@ def main() -> int:
     args = parser.parse_args()
     args.runs.mkdir(parents=True, exist_ok=True)
     careful = unseen(run(args.runs, "demo_careful", 0).evals[0])
-    results = [measure(run(args.runs, "demo", int(seed))) for seed in args.seeds.split(",")]
+    results = [
+        {"seed": seed, **measure(run(args.runs, "demo", seed))}
+        for seed in map(int, args.seeds.split(","))
+    ]
     report = {"careful_unseen": careful, "seeds": results}
     print_table(report)
     if args.json:
@@ -54,7 +57,8 @@ def main() -> int:
 def run(runs: Path, experiment: str, seed: int) -> RunView:
     """One run through the command line, unless the directory holds it already."""
     directory = runs / f"{experiment}-{seed}"
-    if not (directory / "status.json").exists():
+    status = directory / "status.json"
+    if not status.exists() or json.loads(status.read_text())["state"] != "finished":
         command = [sys.executable, "-m", "async_r1", "launch", f"experiment={experiment}"]
         options = [f"seed={seed}", f"run.dir={runs}", f"run.name={directory.name}"]
         subprocess.run(
@@ -94,9 +98,9 @@ def print_table(report: dict[str, Any]) -> None:
     """The results with the conditions they were measured under."""
     print(f"{platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores")
     print("seed  accuracy       unseen levels  stale  3+ versions  actor idle  bound  wall")
-    for seed, result in enumerate(report["seeds"]):
+    for result in report["seeds"]:
         print(
-            f"{seed:4}  {result['first']:.3f} → {result['last']:.3f}  "
+            f"{result['seed']:4}  {result['first']:.3f} → {result['last']:.3f}  "
             f"{result['last_unseen']:13.3f}  {result['staleness_mean']:5.2f}  "
             f"{result['three_versions_frac']:11.0%}  {result['actor_idle_frac']:10.1%}  "
             f"{'kept' if result['bound_kept'] else 'BROKEN':6} {result['wall_s']:4.0f} s"
@@ -108,12 +112,12 @@ def figure(results: list[dict[str, Any]], careful: float) -> str:
     """Held-out accuracy over versions, one line a seed."""
     series = [
         Series(
-            label=f"seed {seed}",
+            label=f"seed {result['seed']}",
             x=[version for version, _ in result["curve"]],
             y=[accuracy for _, accuracy in result["curve"]],
-            color=COLORS[seed % len(COLORS)],
+            color=COLORS[index % len(COLORS)],
         )
-        for seed, result in enumerate(results)
+        for index, result in enumerate(results)
     ]
     axes = Axes(
         x_label="policy version (one optimizer step each)",

@@ -306,7 +306,11 @@ class BufferCore:
         self._journal.append(
             Message(
                 "group_opened",
-                {"group_id": group.group_id, "prompt_id": group.prompt.prompt_id},
+                {
+                    "group_id": group.group_id,
+                    "prompt_id": group.prompt.prompt_id,
+                    "rollout_ids": [rollout.rollout_id for rollout in group.members],
+                },
             )
         )
         return group

@@ -4,11 +4,9 @@ from collections.abc import Callable, Iterator
 from enum import IntEnum
 
 from async_r1.tasks.protocol import Prompt
-from async_r1.types import LeaseKind
+from async_r1.types import EVAL_GROUP, LeaseKind
 from buffer.groups import Group
 from buffer.rollout import Rollout, RolloutState
-
-EVAL_GROUP = -1
 
 
 class _Rank(IntEnum):

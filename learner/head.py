@@ -64,7 +64,8 @@ class Head:
         return {} if lagged is None else self._publish(lagged[0], iter(lagged[1]))
 
     def finish(self, version: int) -> None:
-        timeout_s = self._role.config.eval.timeout_s + SLACK_S
+        # An eval may be running, and the last one comes after it.
+        timeout_s = 2 * self._role.config.eval.timeout_s + SLACK_S
         self.client.finish(version, timeout_s, self._idle("the last eval"))
 
     def close(self) -> None:

@@ -115,7 +115,7 @@ class Learner:
             "step": step,
             "policy_version": consumed,
             "tokens": self.trained_tokens,
-            **batch_metrics(batch, config.staleness.eta),
+            **batch_metrics(batch, max(config.staleness.eta, config.staleness.force)),
             **update.metrics,
             "time/publish_s": 0.0,
             **published,
@@ -173,7 +173,7 @@ def _collective_timeout_s(role: Role) -> float:
     waits = (
         config.run.start_timeout_s,
         config.buffer.wait_timeout_s,
-        config.eval.timeout_s,
+        2 * config.eval.timeout_s,
         config.weights.timeout_s,
     )
     return max(waits) + 2 * SLACK_S + config.run.peer_timeout_s

@@ -8,7 +8,7 @@ Each wait has the deadline `weights.timeout_s`, and its error names the actors t
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,7 +85,8 @@ class WeightPublisher:
             update = self._sender.update_info(version)
             values = {"policy_version": version, "parent": parent, "update_info": update}
             self._announce("weights_update", dict.fromkeys(self._group, values))
-            self._guarded("weights_done", lambda: self._sender.send(tensors))
+            done = Message("weights_done", {"policy_version": version})
+            self._guarded(done, lambda: self._sender.send(tensors))
             for peer in self._group:
                 self._actors[peer].policy_version = version
         num_bytes = sum(tensor.nbytes for _, tensor in tensors)
@@ -113,7 +114,8 @@ class WeightPublisher:
             },
         )
         try:
-            self._guarded("weights_ready", self._sender.connect)
+            ready = Message("weights_ready", {"epoch": self._epoch})
+            self._guarded(ready, self._sender.connect)
         except TransferError:
             self._group = []
             raise
@@ -125,7 +127,7 @@ class WeightPublisher:
                 self._group = []
                 raise TransferError(f"{peer_name(peer)} left before {kind}")
 
-    def _guarded(self, answer: str, transfer: Any) -> None:
+    def _guarded(self, answer: Message, transfer: Callable[[], None]) -> None:
         """Run a collective, then collect every member's answer; an error names who failed."""
         cause: Exception | None = None
         try:
@@ -141,9 +143,11 @@ class WeightPublisher:
         parts = [f"{name}: {text}" for name, text in failures.items()]
         parts += [f"no answer from {names} within {limit:g} s"] if missing else []
         parts += [f"sender: {cause}"] if cause else []
-        raise TransferError(f"weight transfer broke ({answer}); " + "; ".join(parts)) from cause
+        raise TransferError(
+            f"weight transfer broke ({answer.kind}); " + "; ".join(parts)
+        ) from cause
 
-    def _collect(self, answer: str, limit: float) -> tuple[list[bytes], dict[str, str]]:
+    def _collect(self, answer: Message, limit: float) -> tuple[list[bytes], dict[str, str]]:
         waiting, failures = set(self._group), {}
         deadline = time.monotonic() + limit
         while waiting and (left := deadline - time.monotonic()) > 0:
@@ -151,20 +155,28 @@ class WeightPublisher:
             if received is None:
                 break
             peer, message = received
-            kind = message.kind if isinstance(message, Message) else ""
-            if kind == answer and peer in waiting:
+            if not isinstance(message, Message):
+                self._membership(peer, message)
+            elif message == answer and peer in waiting:
                 waiting.remove(peer)
-            elif kind == "weights_failed" and isinstance(message, Message):
+            elif message.kind == "weights_failed":
                 waiting.discard(peer)
-                failures[peer_name(peer)] = get(message, "text", str)
+                failures[peer_name(peer)] = str(message.values.get("text"))
             else:
                 self._membership(peer, message)
         return sorted(waiting), failures
 
     def _membership(self, peer: bytes, message: Message | WireError) -> None:
-        if isinstance(message, WireError):
-            self._role.log.warning("rejected from %s: %s", peer_name(peer), message)
-        elif message.kind == "weights_join":
+        """Take a join or a leave; whatever else a peer may send is logged."""
+        try:
+            if isinstance(message, WireError):
+                raise message
+            self._join_or_leave(peer, message)
+        except WireError as error:
+            self._role.log.warning("rejected from %s: %s", peer_name(peer), error)
+
+    def _join_or_leave(self, peer: bytes, message: Message) -> None:
+        if message.kind == "weights_join":
             self._actors[peer] = _Actor(
                 get(message, "world_size", int), get(message, "policy_version", int)
             )

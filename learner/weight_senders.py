@@ -1,4 +1,4 @@
-"""The learner's end of each weight-transfer backend: gloo of our own, nccl and ipc of vLLM's."""
+"""The learner's end of each weight-transfer backend: gloo of our own, nccl of vLLM's."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol

@@ -224,7 +224,7 @@ def line_of(lines: list[str], start: str) -> str:
     return " ".join(line.strip("│ ").split())
 
 
-def test_panel_shows_what_the_issue_lists(tmp_path: Path) -> None:
+def test_panel_shows_every_quantity_of_the_run(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", steps=42, total_steps=100)
     known = {
         "reward/mean": 0.5219,

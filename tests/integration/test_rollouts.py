@@ -83,11 +83,18 @@ def test_a_rollout_resumed_on_another_actor_is_what_it_claims(
         assert np.abs(expected - logprobs).max() < 1e-4
 
 
-def test_every_trained_group_is_the_rollouts_of_one_prompt(journal: list[Message]) -> None:
-    prompts = {
-        m.values["group_id"]: m.values["prompt_id"] for m in journal if m.kind == "group_opened"
-    }
+def test_every_trained_group_is_the_rollouts_of_one_prompt(
+    journal: list[Message], rollouts: dict[int, list[tuple[str, Segment]]]
+) -> None:
+    opened = {m.values["group_id"]: m.values for m in journal if m.kind == "group_opened"}
     draws = [m for m in journal if m.kind == "draw"]
     assert len(draws) == 4
     drawn = [group_id for draw in draws for group_id in draw.values["group_ids"]]
-    assert len(drawn) == len(set(drawn)) and set(drawn) <= prompts.keys()
+    assert len(drawn) == len(set(drawn)) == 16
+    prompts = set()
+    for group_id in drawn:
+        members = opened[group_id]["rollout_ids"]
+        tokens = {rollouts[member][0][1].prompt_ids.tobytes() for member in members}  # type: ignore[union-attr]
+        assert len(members) == 4 and len(tokens) == 1
+        prompts |= tokens
+    assert len(prompts) == 16

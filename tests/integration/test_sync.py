@@ -35,5 +35,7 @@ def test_forced_staleness_is_exact(tmp_path: Path) -> None:
     run = launch(
         tmp_path, "experiment=smoke", "staleness=sync", "staleness.force=2", "eval.every=0"
     )
-    seen = [(row["staleness/mean"], row["staleness/max"]) for row in rows(run, "learner")]
+    learner = rows(run, "learner")
+    seen = [(row["staleness/mean"], row["staleness/max"]) for row in learner]
     assert seen == [(0, 0), (1, 1), (2, 2), (2, 2)]
+    assert all(row["staleness/bound"] == 2 for row in learner)

@@ -55,40 +55,49 @@ def copy_tree(target: Path) -> None:
             shutil.copy2(source, target / name)
 
 
-def is_noticed(mutant: Mutant, log: Path) -> tuple[bool, str]:
-    """Whether the tests fail under the patch, and what happened."""
+def run_tests(tests: list[str], patch: Path | None, log: Path) -> int | str:
+    """pytest's exit code in a copy of the tree with the patch, or why there is none."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as directory:
         tree = Path(directory)
         copy_tree(tree)
-        applied = subprocess.run(
-            ["git", "apply", "--unsafe-paths", f"--directory={tree}", str(mutant.path)],
-            cwd=tree,
-            capture_output=True,
-            text=True,
-        )
-        if applied.returncode:
-            return False, f"the patch does not apply: {applied.stderr.strip()}"
+        if patch is not None:
+            command = ["git", "apply", str(patch)]
+            applied = subprocess.run(command, cwd=tree, capture_output=True, text=True)
+            if applied.returncode:
+                return f"the patch does not apply: {applied.stderr.strip()}"
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
         environment = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
-        with log.open("w") as output:
-            result = subprocess.run(
-                [*command, *mutant.tests],
-                cwd=tree,
-                env={**environment, "OMP_WAIT_POLICY": "PASSIVE"},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                timeout=TIMEOUT_S,
-            )
-    if result.returncode == TESTS_FAILED:
+        try:
+            with log.open("w") as output:
+                return subprocess.run(
+                    [*command, *tests],
+                    cwd=tree,
+                    env={**environment, "OMP_WAIT_POLICY": "PASSIVE"},
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    timeout=TIMEOUT_S,
+                ).returncode
+        except subprocess.TimeoutExpired:
+            return f"the tests took more than {TIMEOUT_S} s"
+
+
+def is_noticed(mutant: Mutant, log: Path) -> tuple[bool, str]:
+    """Whether the tests fail under the patch, and what happened."""
+    code = run_tests(mutant.tests, mutant.path, log)
+    if code == TESTS_FAILED:
         failed = [line for line in log.read_text().splitlines() if line.startswith("FAILED")]
         return True, failed[0].split(" - ")[0] if failed else "a test failed"
-    return False, f"pytest ended with {result.returncode}; see {log}"
+    return False, code if isinstance(code, str) else f"pytest ended with {code}; see {log}"
 
 
 def main() -> int:
     mutants = [read(path) for path in sorted(HERE.glob("*.patch"))]
     survivors = 0
     logs = Path(tempfile.mkdtemp(prefix="mutants-"))
+    tests = sorted({test for mutant in mutants for test in mutant.tests})
+    if code := run_tests(tests, None, logs / "unpatched.log"):
+        print(f"the tests fail without any patch ({code}); see {logs / 'unpatched.log'}")
+        return 1
     for mutant in mutants:
         started = time.monotonic()
         noticed, how = is_noticed(mutant, logs / f"{mutant.path.stem}.log")
