@@ -7,17 +7,6 @@ from async_r1.config import Config
 from async_r1.errors import ConfigError
 from async_r1.schema import nearest
 
-OWNED = {
-    "model": "model.path",
-    "tokenizer": "model.path",
-    "dtype": "model.dtype",
-    "max_model_len": "model.max_length",
-    "seed": "seed",
-    "logprobs_mode": "always processed_logprobs: the distribution sampled from",
-    "weight_transfer_config": "weights.backend",
-    "skip_tokenizer_init": "always true: token ids in, token ids out",
-}
-
 
 def weight_backend(config: Config) -> str:
     """The transfer backend: `weights.backend`, or by device when it is `auto`."""
@@ -29,18 +18,15 @@ def weight_backend(config: Config) -> str:
 
 
 def engine_arguments(config: Config, seed: int) -> dict[str, Any]:
-    """Keyword arguments of vLLM's `EngineArgs`.
+    """Keyword arguments of vLLM's `EngineArgs`; `rules.check` has refused those that we own.
 
     Raises:
-        ConfigError: `actors.engine` names an argument that vLLM does not have, or one that
-            another option owns.
+        ConfigError: `actors.engine` names an argument that vLLM does not have.
     """
     from vllm.engine.arg_utils import EngineArgs
 
     known = {field.name for field in dataclasses.fields(EngineArgs)}
     for name in config.actors.engine:
-        if name in OWNED:
-            raise ConfigError(f"actors.engine.{name} is set by {OWNED[name]}")
         if name not in known:
             match = nearest(name, known)
             hint = f"; did you mean actors.engine.{match}?" if match else ""
@@ -58,8 +44,10 @@ def engine_arguments(config: Config, seed: int) -> dict[str, Any]:
         "weight_transfer_config": {"backend": weight_backend(config)},
         "skip_tokenizer_init": True,
     }
-    if config.mode == "sync":
-        arguments["enable_prefix_caching"] = False
+    if config.model.dtype != "float32":
+        # The learner projects in float32; logits of a half-precision head are another policy's.
+        overrides = {"head_dtype": "float32", **arguments.get("hf_overrides", {})}
+        arguments["hf_overrides"] = overrides
     if config.actors.in_process:
         if arguments.get("async_scheduling"):
             raise ConfigError("actors.engine.async_scheduling needs actors.in_process=false")

@@ -1,9 +1,7 @@
 """Starts the roles of a run and sees it to its end, for `launch` and for `sft`."""
 
-import contextlib
 import logging
 import os
-import socket
 import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +14,7 @@ from async_r1.interrupts import Interrupts
 from async_r1.machine import Machine
 from async_r1.memory import read_shape
 from async_r1.plan import Plan, RolePlan, plan
+from async_r1.ports import free_ports
 from async_r1.process import Guard, RoleProcess
 from async_r1.records import write_records
 from async_r1.role import Resolved
@@ -107,19 +106,6 @@ def run_roles(
     finally:
         write_status(run_dir, outcome)
     return outcome
-
-
-def free_ports(host: str, count: int) -> list[int]:
-    """Ports that are free now, all different.
-
-    They are released before the roles bind them; that another program takes one in between is
-    possible, and ends in an error of the role that names the address.
-    """
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in sockets:
-            probe.bind((host, 0))
-        return [int(probe.getsockname()[1]) for probe in sockets]
 
 
 def _supervise(

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ svg { background: #fff; font-family: system-ui, sans-serif; }
 svg text { font-size: 11px; fill: #555; } svg .grid { stroke: #e5e5e5; } svg .axis { stroke: #999; }
 svg .tick.y { text-anchor: end; dominant-baseline: central; }
 svg .tick.x, svg .label { text-anchor: middle; }
-svg polyline { fill: none; stroke: var(--c); stroke-width: 1.8; } svg circle { fill: var(--c); }
+svg polyline { fill: none; stroke-width: 1.8; }
 svg .hit { fill: transparent; } svg .cursor { visibility: hidden; }
 svg .dashed polyline { stroke-dasharray: 5 4; }
 </style>"""
@@ -128,7 +129,8 @@ def figure(results: list[dict[str, Any]], careful: float) -> str:
         integer_x=True,
     )
     chart = line_chart("demo", "Held-out accuracy of the demo", series, axes)
-    head, rest = chart.split(">", 1)
+    # Plain attributes: not every viewer of an image knows CSS variables.
+    head, rest = re.sub(r'style="--c:([^"]+)"', r'stroke="\1"', chart).split(">", 1)
     return f'{head} xmlns="http://www.w3.org/2000/svg" width="640">{STYLE}{rest}\n'
 
 

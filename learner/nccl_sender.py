@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from learner.ports import free_port
+from async_r1.ports import free_port
 from learner.weight_senders import Member, Tensors
 
 BUFFER_BYTES = 256 << 20

@@ -5,7 +5,6 @@ where gradients go over NCCL.
 """
 
 import os
-import socket
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -14,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 from async_r1.errors import ConfigError, PeerError
+from async_r1.ports import free_port
 from learner.statistics import Statistics, Totals
 
 _RENDEZVOUS = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")
@@ -107,7 +107,7 @@ def join(index: int, size: int, timeout_s: float) -> Ranks:
     """
     if size == 1:
         os.environ.update(RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1")
-        os.environ.setdefault("MASTER_PORT", str(_free_port()))
+        os.environ.setdefault("MASTER_PORT", str(free_port("127.0.0.1")))
     missing = [name for name in _RENDEZVOUS if name not in os.environ]
     if missing:
         raise ConfigError(
@@ -137,9 +137,3 @@ def _device(rank: int) -> torch.device:
         return torch.device("cpu")
     torch.cuda.set_device(local)
     return torch.device("cuda", local)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

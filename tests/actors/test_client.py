@@ -9,6 +9,7 @@ from actors.client import BufferClient
 from async_r1.channels import Router
 from async_r1.errors import DeadlineError, PeerError
 from async_r1.messages import write_leases
+from async_r1.ports import free_port
 from async_r1.types import (
     FinishReason,
     Lease,
@@ -19,7 +20,6 @@ from async_r1.types import (
     VersionSpan,
 )
 from async_r1.wire import Message
-from learner.ports import free_port
 
 
 class Server:

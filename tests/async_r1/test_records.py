@@ -8,10 +8,10 @@ import pytest
 from async_r1.config import Config
 from async_r1.errors import RunDirError
 from async_r1.machine import read_machine
+from async_r1.ports import free_ports
 from async_r1.records import new_run_dir, run_name, write_records
 from async_r1.role import Resolved
 from async_r1.run_dir import read_json
-from async_r1.runner import free_ports
 from async_r1.schema import build, to_dict
 
 NOW = 1_795_229_838.0

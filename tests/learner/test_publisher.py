@@ -14,8 +14,8 @@ import torch
 
 from async_r1.config import Config
 from async_r1.errors import DeadlineError, TransferError
+from async_r1.ports import free_port
 from async_r1.schema import build
-from learner.ports import free_port
 from learner.publisher import WeightPublisher
 
 ROOT = Path(__file__).parents[2]
