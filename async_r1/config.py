@@ -79,7 +79,7 @@ class ActorsConfig:
     temperature: float = opt(1.0, gt=0, doc="sampling temperature, the learner's too")
     kv_cache: Literal["keep", "recompute"] = opt("keep", doc="KV cache at a weight update")
     credit_bytes: int = opt(8 << 20, ge=65536, doc="unacknowledged bytes per actor")
-    dead_after_s: float = opt(60.0, gt=0, doc="silence after which its leases are suspended")
+    dead_after_s: float = opt(120.0, gt=0, doc="silence after which its leases are suspended")
     engine: dict[str, Any] = opt({}, doc="any vLLM engine argument")
 
 

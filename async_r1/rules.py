@@ -178,6 +178,11 @@ def _optimizer(config: Config) -> Iterator[str]:
 def _weights(config: Config) -> Iterator[str]:
     if config.weights.backend == "ipc":
         yield "weights.backend=ipc is not available, the learner has no sender for it; use nccl"
+    if config.actors.dead_after_s <= config.weights.timeout_s:
+        yield (
+            f"actors.dead_after_s must be > weights.timeout_s={config.weights.timeout_s:g}, got "
+            f"{config.actors.dead_after_s:g}: an actor is silent while it loads weights"
+        )
 
 
 def _addresses(config: Config) -> Iterator[str]:

@@ -39,8 +39,8 @@ class Admission:
         """A group closed and can be drawn."""
         self._closed[group_id] = True
 
-    def closed_untrained(self, group_id: int) -> None:
-        """A group closed and leaves untrained.
+    def closed_untrained(self, group_id: int) -> bool:
+        """A group closed and leaves untrained; whether its slot waits for a draw.
 
         A refill gives its slot back at once, at most `refill_max * B` times between two draws;
         otherwise the slot waits for a draw, which it makes short.
@@ -48,8 +48,9 @@ class Admission:
         if self.refills < self.refill_max * self.groups_per_draw:
             self.refills += 1
             self.leased -= 1
-        else:
-            self.became_unusable(group_id)
+            return False
+        self.became_unusable(group_id)
+        return True
 
     def became_unusable(self, group_id: int, times_sampled: int = 0) -> None:
         """A group left without being drawn (again); one slot of it still belongs to a draw.

@@ -54,8 +54,8 @@ class Drawing:
         """Take a closed group into the table, or let it leave untrained."""
         self._stats.group_closed(group)
         if group.zero_variance and not self._config.buffer.keep_zero_variance:
-            self.table.rate_limiter.inserted()
-            self.admission.closed_untrained(group.group_id)
+            if self.admission.closed_untrained(group.group_id):
+                self.table.rate_limiter.inserted()
         else:
             self.admission.closed_usable(group.group_id)
             removed = self.table.insert(group.group_id, group)
@@ -126,6 +126,7 @@ class Drawing:
     def _refund_barren_quotas(self) -> None:
         while self.admission.refund_barren_quota():
             self._barren_quotas += 1
+            self.table.rate_limiter.uninserted(self.admission.groups_per_draw)
 
     def _drop_overdue(self, version: int) -> None:
         for group_id, group in self.table.items().items():

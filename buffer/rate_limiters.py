@@ -27,6 +27,11 @@ class SamplesPerInsert:
     def inserted(self, count: int = 1) -> None:
         self.num_inserts += count
 
+    def uninserted(self, count: int) -> None:
+        """Take back inserts whose slots were given back without a draw."""
+        assert count <= self.num_inserts
+        self.num_inserts -= count
+
     def sampled(self, count: int) -> None:
         self.num_samples += count
 
