@@ -12,6 +12,7 @@ from tests.actors.policy import Policy, drain, merged, random_prompt, request
 
 pytestmark = pytest.mark.slow
 TOLERANCE = 1e-4
+LONG = 200  # tokens: more than a cache block, which has 128 on CPU
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ def test_tokens_after_a_swap_with_recompute_are_those_of_the_new_weights(
 
 
 def test_the_prefix_cache_never_serves_old_weights(engine: SamplingEngine, policy: Policy) -> None:
-    prompt = random_prompt(6, 96)  # several cache blocks
+    prompt = random_prompt(6, LONG)
     for seed in (31, 32):
         engine.submit(request(1, prompt, 8))
         tokens, logprobs, _ = merged(drain(engine)[1])
@@ -100,7 +101,7 @@ def test_the_prefix_cache_never_serves_old_weights(engine: SamplingEngine, polic
 def test_a_request_queued_before_an_update_is_prefilled_by_the_new_version(
     engine: SamplingEngine, policy: Policy
 ) -> None:
-    prompt = random_prompt(8, 64)
+    prompt = random_prompt(8, LONG)
     engine.submit(request(1, prompt, 4))
     drain(engine)  # leaves the prompt in the prefix cache of this version
     engine.submit(request(2, prompt, 12))
