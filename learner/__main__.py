@@ -3,11 +3,12 @@
 import os
 import sys
 import traceback
+from typing import NoReturn
 
 from async_r1.role import STOPPED, Role, Stopped
 
 
-def main() -> int:
+def main() -> NoReturn:
     argv = sys.argv[1:]
     sft = "--sft" in argv
     role = Role.start("learner", [arg for arg in argv if arg != "--sft"])
@@ -22,11 +23,9 @@ def main() -> int:
         code = 0
     sys.stdout.flush()
     sys.stderr.flush()
-    if code:
-        # Not through the interpreter's exit: threads of a broken process group can hold it up,
-        # and would write behind the traceback.
-        os._exit(code)
-    return code
+    # Not through the interpreter's exit: threads of a process group can hold it up after a failure,
+    # and now and then abort it (exit by SIGABRT) after all went well.
+    os._exit(code)
 
 
 def _run(role: Role, sft: bool) -> None:
@@ -46,4 +45,4 @@ def _run(role: Role, sft: bool) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

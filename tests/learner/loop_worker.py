@@ -4,7 +4,6 @@ python -m tests.learner.loop_worker --config RUN/config/resolved.json --index 0
 """
 
 import json
-import sys
 from collections.abc import Iterator
 
 from async_r1.role import Role
@@ -39,4 +38,4 @@ if __name__ == "__main__":
 
     run = loop.run
     loop.run = lambda role: run(role, RecordingPublisher)
-    sys.exit(main())
+    main()
