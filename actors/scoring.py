@@ -15,7 +15,7 @@ class Scorer:
         self._task = task
         self._tokenizer = tokenizer
         self._template = config.task.template
-        self._rewards = make_rewards(config.task.reward, task)
+        self._rewards = make_rewards(config.reward, task)
         self._stop = set(stop_token_ids)
 
     def prompt_token_ids(self, prompt_id: str, suffix: str = "") -> list[int]:

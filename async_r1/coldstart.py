@@ -8,7 +8,8 @@ then a phase of the mix.
 import random
 from collections.abc import Iterator
 
-from async_r1.config import SftConfig, TaskConfig
+from async_r1.config import SftConfig
+from async_r1.config_task import TaskConfig
 from async_r1.errors import ConfigError, TaskError
 from async_r1.tasks import DemonstratingTask, load_task
 from async_r1.templates import render
@@ -30,7 +31,7 @@ def examples(
     if not isinstance(task, DemonstratingTask):
         raise TaskError(f"task {task_cfg.name} has no demonstrations to learn from")
     options = sft.phases[phase]
-    levels = options.levels or task_cfg.levels
+    levels = options.levels or task_cfg.levels or list(task.levels)
     styles, shares = list(options.styles), list(options.styles.values())
     if not styles or min(shares) < 0 or sum(shares) <= 0:
         raise ConfigError(f"sft.phases[{phase}].styles must be shares >= 0, got {options.styles}")

@@ -9,6 +9,13 @@ stands in `rules.py`.
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from async_r1.config_task import (
+    CurateConfig,
+    EvalConfig,
+    EvaluateConfig,
+    RewardConfig,
+    TaskConfig,
+)
 from async_r1.schema import opt
 
 
@@ -38,31 +45,6 @@ class ModelConfig:
         "float32", doc="parameter dtype in actors and learner; log-probs are float32"
     )
     max_length: int = opt(512, ge=16, doc="prompt and completion together [tokens]")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RewardConfig:
-    """Weights of the rule rewards (R1 report, section 2.2.2)."""
-
-    accuracy: float = opt(1.0, ge=0, doc="weight of the right answer")
-    format: float = opt(0.1, ge=0, doc="weight of the think/answer format")
-    shuffle: bool = opt(False, doc="permute rewards inside a group: control, must not learn")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskConfig:
-    """Prompts, their held-out split and their scoring."""
-
-    name: str = opt("arithmetic", doc="task")
-    levels: list[int] = opt([1, 2, 3, 4, 5], doc="difficulty levels that train")
-    eval_levels: list[int] = opt([], doc="levels of the held-out split; empty: task.levels")
-    num_train: int = opt(20000, ge=1, doc="prompts that train")
-    num_eval: int = opt(128, ge=1, doc="held-out prompts")
-    seed: int = opt(0, ge=0, doc="seed of the prompt set, apart from the run's seed")
-    template: Literal["r1_zero", "plain"] = opt("plain", doc="prompt template")
-    max_new_tokens: int = opt(256, ge=1, doc="longest completion [tokens]")
-    reward: RewardConfig = field(default_factory=RewardConfig)
-    options: dict[str, Any] = opt({}, doc="options of the task itself")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,16 +153,6 @@ class StalenessConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalConfig:
-    """Held-out accuracy, measured by the actors while training goes on."""
-
-    every: int = opt(10, ge=0, doc="versions between evals; 0: never")
-    temperature: float = opt(0.0, ge=0, doc="0 is greedy")
-    prefix: str = opt("", doc="text put after the prompt (to make a style)")
-    timeout_s: float = opt(300.0, gt=0, doc="deadline of one eval")
-
-
-@dataclass(frozen=True, kw_only=True)
 class WeightsConfig:
     """Weight publication."""
 
@@ -232,6 +204,7 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
     actors: ActorsConfig = field(default_factory=ActorsConfig)
     buffer: BufferConfig = field(default_factory=BufferConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
@@ -242,3 +215,5 @@ class Config:
     weights: WeightsConfig = field(default_factory=WeightsConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     sft: SftConfig = field(default_factory=SftConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    curate: CurateConfig = field(default_factory=CurateConfig)

@@ -6,7 +6,7 @@ No neural reward model. Terms that need the whole group are not here: they come 
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from async_r1.config import RewardConfig
+from async_r1.config_task import RewardConfig
 from async_r1.tasks.protocol import Completion, Prompt, Task
 from async_r1.templates import is_well_formed
 

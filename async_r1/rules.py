@@ -142,12 +142,10 @@ def _lengths(config: Config) -> Iterator[str]:
         )
 
 
-def _task(config: Config) -> Iterator[str]:
-    task = config.task
-    if not task.levels:
-        yield "task.levels must name at least one level, got []"
-    if task.reward.accuracy == 0 and task.reward.format == 0:
-        yield "task.reward.accuracy and task.reward.format are both 0: no group could ever train"
+def _rewards(config: Config) -> Iterator[str]:
+    reward = config.reward
+    if reward.accuracy == 0 and reward.format == 0:
+        yield "reward.accuracy and reward.format are both 0: no group could ever train"
 
 
 def _objective(config: Config) -> Iterator[str]:
@@ -220,7 +218,7 @@ _TRAINING_RULES: tuple[Rule, ...] = (
     _groups,
     _rates,
     _lengths,
-    _task,
+    _rewards,
     _objective,
     _weights,
     _addresses,

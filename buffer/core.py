@@ -235,7 +235,7 @@ class BufferCore:
             return
         self.book.close_group(group_id)
         shuffle = None
-        if self.config.task.reward.shuffle:
+        if self.config.reward.shuffle:
             shuffle = np.random.default_rng([self.config.seed, 2, group_id])
         closed = close(group, shuffle)
         self._journal.append(Message("group_closed", {"group_id": group_id}))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from async_r1.config import TaskConfig
+from async_r1.config_task import TaskConfig
 from async_r1.errors import TaskError
 from async_r1.schema import nearest
 from async_r1.tasks.arithmetic import Arithmetic

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from async_r1.config import TaskConfig
+from async_r1.config_task import TaskConfig
 from async_r1.errors import TaskError
 from async_r1.schema import nearest
 from async_r1.tasks import arithmetic_solutions as solutions
@@ -47,13 +47,15 @@ class Arithmetic:
 
     name = "arithmetic"
     styles = ("blunt", "careful", "checked")
+    levels = tuple(LEVELS)
 
     def __init__(self, cfg: TaskConfig):
         self._seed = cfg.seed
-        self._levels = {"train": list(cfg.levels), "eval": list(cfg.eval_levels or cfg.levels)}
+        train = list(cfg.levels or self.levels)
+        self._levels = {"train": train, "eval": list(cfg.eval_levels or train)}
         self._counts = {"train": cfg.num_train, "eval": cfg.num_eval}
         for levels in self._levels.values():
-            if not levels or not set(levels) <= set(LEVELS):
+            if not set(levels) <= set(LEVELS):
                 raise TaskError(f"levels of task arithmetic are 1 to {LEVELS[-1]}, got {levels}")
         if max(self._counts.values()) > MAX_PROMPTS:
             raise TaskError(f"task arithmetic has up to {MAX_PROMPTS} prompts, got {self._counts}")

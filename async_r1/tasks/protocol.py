@@ -1,9 +1,9 @@
 """What a task is: prompts with a known answer, and a rule that scores a completion against it."""
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
 
 Split = Literal["train", "eval"]
 
@@ -19,6 +19,8 @@ class Prompt:
     text: str  # the question alone; `templates.render` makes of it what the policy sees
     answer: str
     level: int  # difficulty, larger is harder
+    # What else the rule or a reward function of the user's needs: plain values.
+    extra: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,11 @@ class Completion:
 
 class Task(Protocol):
     """A source of prompts and the rule for their answers.
+
+    A task of your own is a class of this shape in one file, made with the `TaskConfig`, and named
+    as `task.name=path/file.py:Class`. Optional attributes: `isolated = True` says that `score` may
+    hang, crash or take long, so that it runs in a process that can be killed; `levels` lists the
+    difficulty levels.
 
     Prompts follow from the configuration alone: every process of a run, and every restart of
     it, knows the same ones by the same ids. The splits share neither ids nor questions.
@@ -61,6 +68,7 @@ class DemonstratingTask(Task, Protocol):
     """A task that also writes solutions: what a cold start (R1 report, section 2.3.1) learns."""
 
     styles: tuple[str, ...]
+    levels: tuple[int, ...]
 
     def draw(self, level: int, rng: random.Random) -> Prompt:
         """A random prompt that is not, under any seed, in the eval split."""

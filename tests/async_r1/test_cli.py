@@ -95,7 +95,7 @@ def test_help_is_complete(capsys: pytest.CaptureFixture[str]) -> None:
         (["launch", "lr=1"], "unknown option lr; did you mean learner.lr?"),
         (
             ["launch", "temperature=1"],
-            "unknown option temperature; did you mean actors.temperature or eval.temperature?",
+            "unknown option temperature; did you mean actors.temperature or eval.temperature or ",
         ),
         (
             ["launch", "buffer=unifrom"],

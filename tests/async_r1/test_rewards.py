@@ -2,7 +2,7 @@
 
 import pytest
 
-from async_r1.config import RewardConfig, TaskConfig
+from async_r1.config_task import RewardConfig, TaskConfig
 from async_r1.rewards import Rewards, make_rewards
 from async_r1.tasks import Completion, load_task
 

@@ -110,7 +110,7 @@ def test_walk_yields_every_leaf_with_its_default() -> None:
         "limit": None,
     }
     names = [name for name, _, _ in walk(Config)]
-    assert len(names) == len(set(names)) and "task.reward.accuracy" in names
+    assert len(names) == len(set(names)) and "reward.accuracy" in names
 
 
 def test_every_option_of_the_config_is_documented_and_its_default_keeps_its_own_rules() -> None:

@@ -25,7 +25,7 @@ def test_held_out_accuracy_rises_asynchronously_within_the_bound(tmp_path: Path)
 
 def test_nothing_is_learned_when_rewards_are_shuffled(tmp_path: Path) -> None:
     """Sampled, not greedy: a drift of the style would show before it tips the greedy answer."""
-    run = launch(tmp_path, *SHORT, "task.reward.shuffle=true", "eval.temperature=1")
+    run = launch(tmp_path, *SHORT, "reward.shuffle=true", "eval.temperature=1")
     evals = rows(run, "eval")
     assert 0.05 < evals[0]["eval/accuracy"] < 0.5
     assert abs(evals[-1]["eval/accuracy"] - evals[0]["eval/accuracy"]) < 0.2
