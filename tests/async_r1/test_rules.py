@@ -68,7 +68,7 @@ def test_these_can_be_launched(values: dict[str, Any]) -> None:
             "learner.micro_batch_tokens must be >= model.max_length=512",
         ),
         (
-            {"task": {"reward": {"accuracy": 0, "format": 0}}},
+            {"reward": {"accuracy": 0, "format": 0}},
             "reward.accuracy and reward.format are both 0",
         ),
         ({"buffer": {"group_size": 1, "min_rollouts": 1}}, "buffer.group_size must be >= 2"),
