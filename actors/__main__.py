@@ -3,16 +3,7 @@
 import sys
 import time
 
-from async_r1.role import STOPPED, Role, Stopped
-
-
-def main() -> int:
-    role = Role.start("actors")
-    try:
-        _run(role)
-    except Stopped:
-        return STOPPED
-    return 0
+from async_r1.role import Role, run_role
 
 
 def _run(role: Role) -> None:
@@ -53,4 +44,4 @@ def _run(role: Role) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_role("actors", _run))

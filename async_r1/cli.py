@@ -7,8 +7,10 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from async_r1 import __version__
+from async_r1.disk import disk_full_text
 from async_r1.errors import AsyncR1Error, ConfigError, RunDirError, TaskError
 from async_r1.schema import nearest
 
@@ -63,6 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(str(error), BAD_USAGE)
     except AsyncR1Error as error:
         return _complain(str(error), FAILED)
+    except OSError as error:
+        if text := disk_full_text(error, Path.cwd()):
+            return _complain(text, FAILED)
+        raise
     except KeyboardInterrupt:
         return INTERRUPTED
 

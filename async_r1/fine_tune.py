@@ -9,7 +9,6 @@ from async_r1 import rules
 from async_r1.compose import Job, compose_jobs, run_jobs
 from async_r1.config import Config
 from async_r1.config_dir import resolve_path
-from async_r1.launch import EXIT_CODES
 from async_r1.machine import read_machine
 from async_r1.memory import GIB
 from async_r1.plan_text import plan_text
@@ -73,7 +72,7 @@ def fine_tune(
     print(f"run: {run_dir.root}", flush=True)
     if outcome.state is State.FINISHED:
         print(f"checkpoint: {checkpoint_dir(config, run_dir)}", flush=True)
-    return EXIT_CODES[outcome.state]
+    return outcome.exit_code
 
 
 def checkpoint_dir(config: Config, run_dir: RunDir) -> Path:

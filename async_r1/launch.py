@@ -13,6 +13,7 @@ from async_r1.config_dir import resolve_path
 from async_r1.machine import read_machine
 from async_r1.memory import GIB
 from async_r1.plan_text import plan_text
+from async_r1.ports import check_addresses
 from async_r1.records import new_run_dir, run_name
 from async_r1.run_dir import RunDir
 from async_r1.run_state import print_failure
@@ -22,9 +23,7 @@ from async_r1.runner import (
     role_commands,
     run_roles,
 )
-from async_r1.supervisor import Outcome, State
-
-EXIT_CODES = {State.FINISHED: 0, State.FAILED: 1, State.INTERRUPTED: 130}
+from async_r1.supervisor import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +74,7 @@ def launch(
         print(plan_text(config, machine_plan(config, machine), shown, memory_gib))
         return 0
     machine_plan(config, machine)  # refuses before there is a directory
+    check_addresses(config.run)
     run_dir = new_run_dir(config, started_at, directory)
     outcome = run_roles(
         config,
@@ -87,7 +87,7 @@ def launch(
     )
     _conclude(run_dir, outcome)
     print(f"run: {run_dir.root}", flush=True)
-    return EXIT_CODES[outcome.state]
+    return outcome.exit_code
 
 
 class Progress:

@@ -5,22 +5,26 @@ A role is started as `python -m buffer|actors|learner --config RUN/config/resolv
 """
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
 from async_r1.config import Config
+from async_r1.disk import disk_full_text
+from async_r1.errors import AsyncR1Error, ConfigError, TaskError
 from async_r1.metrics import MetricsWriter
 from async_r1.run_dir import RunDir, read_json, write_json
 from async_r1.schema import build
 
 STOPPED = 0  # exit code of a role that ended as asked
+FAILED, BAD_CONFIG = 1, 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,25 @@ class Resolved:
 
 class Stopped(BaseException):
     """The launcher asked this role to end; not an error."""
+
+
+def run_role(kind: str, body: "Callable[[Role], None]", argv: Sequence[str] | None = None) -> int:
+    """Run a role from its command line to its end; returns its exit code.
+
+    What ends it early is published as the state `failed`, so that the launcher can say why. An
+    error that its message explains is logged as one line, any other with its stack.
+    """
+    role = Role.start(kind, argv)
+    try:
+        body(role)
+    except Stopped:
+        return STOPPED
+    except Exception as error:
+        text = disk_full_text(error, role.run_dir.root)
+        known = bool(text) or isinstance(error, AsyncR1Error)
+        role.fail(text or (str(error) if known else f"{type(error).__name__}: {error}"), not known)
+        return BAD_CONFIG if isinstance(error, ConfigError | TaskError) else FAILED
+    return 0
 
 
 class Role:
@@ -81,6 +104,12 @@ class Role:
             self._detail = detail
         value = {"state": state, "detail": detail, "since": time.time(), "pid": os.getpid()}
         write_json(self.run_dir.role_file(self.name), value)
+
+    def fail(self, text: str, with_stack: bool) -> None:
+        """Publish why this role ends; a full disk may keep it from the file, not from the log."""
+        self.log.error("%s", text, exc_info=with_stack)
+        with contextlib.suppress(OSError):
+            self.status("failed", text)
 
     def metrics(self, name: str = "") -> MetricsWriter:
         """Writer of this role's metric rows, or of another named stream it owns."""

@@ -16,6 +16,7 @@ from async_r1 import guard
 from async_r1.config import RunConfig
 from async_r1.errors import AsyncR1Error, DeadlineError, PeerError, RunDirError
 from async_r1.process import RoleProcess
+from async_r1.role import BAD_CONFIG
 from async_r1.run_dir import RunDir, read_json
 
 TICK_S = 0.2
@@ -31,6 +32,9 @@ class State(enum.StrEnum):
     FINISHED = "finished"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
+
+
+_EXIT_CODES = {State.FINISHED: 0, State.FAILED: 1, State.INTERRUPTED: 130}
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,13 @@ class Outcome:
     state: State
     failure: Failure | None = None
     killed: tuple[str, ...] = ()  # roles that did not stop when asked to
+
+    @property
+    def exit_code(self) -> int:
+        """Of the command: a role that met a bad value only in its own process is bad usage, too."""
+        if self.failure is not None and self.failure.process.returncode == BAD_CONFIG:
+            return BAD_CONFIG
+        return _EXIT_CODES[self.state]
 
 
 class Supervisor:
@@ -113,7 +124,9 @@ class Supervisor:
             return None
         time.sleep(_SETTLE_S)
         first, *followers = self._failed()
+        state, detail = self._state(first)
         reason = first.exit_text if first.returncode else "it stopped before the run had ended"
+        reason = detail if state == "failed" else reason
         return Failure(first, PeerError(f"{first.name} failed: {reason}"), tuple(followers))
 
     def _failed(self) -> list[RoleProcess]:

@@ -2,19 +2,14 @@
 
 import sys
 
-from async_r1.role import STOPPED, Role, Stopped
+from async_r1.role import Role, run_role
 
 
-def main() -> int:
-    role = Role.start("buffer")
-    try:
-        from buffer.server import serve
+def _run(role: Role) -> None:
+    from buffer.server import serve
 
-        serve(role)
-    except Stopped:
-        return STOPPED
-    return 0
+    serve(role)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_role("buffer", _run))

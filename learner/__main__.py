@@ -5,22 +5,20 @@ import sys
 import traceback
 from typing import NoReturn
 
-from async_r1.role import STOPPED, Role, Stopped
+from async_r1.role import FAILED, Role, run_role
 
 
 def main() -> NoReturn:
     argv = sys.argv[1:]
     sft = "--sft" in argv
-    role = Role.start("learner", [arg for arg in argv if arg != "--sft"])
+    code = FAILED
     try:
-        _run(role, sft)
-    except Stopped:
-        code = STOPPED
+        rest = [arg for arg in argv if arg != "--sft"]
+        code = run_role("learner", lambda role: _run(role, sft), rest)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else FAILED
     except BaseException:
         traceback.print_exc()
-        code = 1
-    else:
-        code = 0
     sys.stdout.flush()
     sys.stderr.flush()
     # Not through the interpreter's exit: threads of a process group can hold it up after a failure,
