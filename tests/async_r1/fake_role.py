@@ -82,6 +82,13 @@ class Fake:
         self.say("running")
         self.wait("go")
 
+    def refuse(self) -> None:
+        """End as a role does that met a bad value, and said which."""
+        self.say("running")
+        self.wait("go")
+        self.say("failed", "model.max_length must be > 70, got 16")
+        sys.exit(2)
+
     def never_ready(self) -> None:
         self.say("starting", "loading a very large model")
         time.sleep(DEADLINE_S)

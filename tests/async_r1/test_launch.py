@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -169,6 +170,27 @@ def test_every_other_end_is_a_failure(
     assert code == 1
     assert f"error: {role} failed: {reason}; log: " in err
     assert fake.alive() == []
+
+
+def test_a_role_that_says_why_is_quoted_and_a_bad_value_is_bad_usage(fake: FakeRun) -> None:
+    fake.start(actor_000="refuse")
+    fake.ready("buffer", "actor_000", "learner_000")
+    fake.go()
+    code, _, err = fake.end()
+    assert code == 2
+    assert "error: actor_000 failed: model.max_length must be > 70, got 16; log: " in err
+    assert "max_length" in read_json(fake.run.status)["error"]
+
+
+def test_a_taken_port_is_refused_before_anything_starts(fake: FakeRun) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        fake.start(f"run.buffer_address=tcp://127.0.0.1:{other.getsockname()[1]}")
+        code, _, err = fake.end()
+    assert code == 2
+    assert err.startswith("error: run.buffer_address must be a free port, got tcp://127.0.0.1:")
+    assert fake.seen() == 0 and not fake.run.root.exists()
 
 
 def test_a_role_that_is_not_ready_in_time_is_named(fake: FakeRun) -> None:
