@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from async_r1 import cli
 from async_r1.run_dir import RunDir, read_json
 
 ROOT = Path(__file__).parents[2]
@@ -182,15 +183,18 @@ def test_a_role_that_says_why_is_quoted_and_a_bad_value_is_bad_usage(fake: FakeR
     assert "max_length" in read_json(fake.run.status)["error"]
 
 
-def test_a_taken_port_is_refused_before_anything_starts(fake: FakeRun) -> None:
+def test_a_taken_port_is_refused_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        fake.start(f"run.buffer_address=tcp://127.0.0.1:{other.getsockname()[1]}")
-        code, _, err = fake.end()
+        address = f"tcp://127.0.0.1:{other.getsockname()[1]}"
+        code = cli.main(["launch", f"run.buffer_address={address}", f"run.dir={tmp_path}"])
     assert code == 2
-    assert err.startswith("error: run.buffer_address must be a free port, got tcp://127.0.0.1:")
-    assert fake.seen() == 0 and not fake.run.root.exists()
+    rule = f"error: run.buffer_address must be a free port, got {address}"
+    assert capsys.readouterr().err.startswith(rule)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_role_that_is_not_ready_in_time_is_named(fake: FakeRun) -> None:
