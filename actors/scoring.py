@@ -4,7 +4,7 @@ from typing import Any
 
 from async_r1.rewards import make_rewards
 from async_r1.tasks.protocol import Completion, Task
-from async_r1.templates import render
+from async_r1.templates import PromptForm
 from async_r1.types import FinishReason, Int32, Score
 
 
@@ -14,7 +14,7 @@ class Scorer:
     def __init__(self, config: Any, task: Task, tokenizer: Any, stop_token_ids: list[int]) -> None:
         self._task = task
         self._tokenizer = tokenizer
-        self._template = config.task.template
+        self._form = PromptForm(config.task, tokenizer)
         self._rewards = make_rewards(config.reward, task)
         self._stop = set(stop_token_ids)
 
@@ -24,8 +24,7 @@ class Scorer:
         Raises:
             TaskError: no prompt has the id.
         """
-        text = render(self._template, self._task.get(prompt_id).text) + suffix
-        return list(self._tokenizer.encode(text, add_special_tokens=False))
+        return self._form.token_ids(self._task.get(prompt_id).text, suffix)
 
     def score(
         self,
@@ -40,7 +39,7 @@ class Scorer:
         """Rewards of a whole completion [T]; `prefix` was forced on it and counts as its own."""
         ids = token_ids.tolist()
         shown = ids[:-1] if ids and ids[-1] in self._stop else ids
-        text = prefix + self._tokenizer.decode(shown, skip_special_tokens=False)
+        text = self._form.forced(prefix) + self._tokenizer.decode(shown, skip_special_tokens=False)
         completion = Completion(
             text=text, num_tokens=len(ids), truncated=finish_reason is FinishReason.LENGTH
         )

@@ -12,16 +12,15 @@ from async_r1.config import SftConfig
 from async_r1.config_task import TaskConfig
 from async_r1.errors import ConfigError, TaskError
 from async_r1.tasks import DemonstratingTask, load_task
-from async_r1.templates import render
 
 
 def examples(
     task_cfg: TaskConfig, sft: SftConfig, seed: int, phase: int
 ) -> Iterator[tuple[str, str]]:
-    """Endless (prompt, completion) pairs of a phase; the same for the same arguments.
+    """Endless (question, completion) pairs of a phase; the same for the same arguments.
 
-    The prompt is rendered and is context, not target. The completion lacks the stop token, which
-    the learner appends by id. No question is ever in the task's eval split.
+    The learner renders the question, which is context, not target, and appends the stop token to
+    the completion by id. No question is ever in the task's eval split.
 
     Raises:
         TaskError: the task has no demonstrations, or not in a style of the phase.
@@ -39,12 +38,11 @@ def examples(
         if style not in task.styles:
             raise TaskError(f"style must be one of {', '.join(task.styles)}, got {style!r}")
     rng = random.Random(f"coldstart {seed} {phase}")
-    return _stream(task, task_cfg.template, levels, styles, shares, rng)
+    return _stream(task, levels, styles, shares, rng)
 
 
 def _stream(
     task: DemonstratingTask,
-    template: str,
     levels: list[int],
     styles: list[str],
     shares: list[float],
@@ -53,4 +51,4 @@ def _stream(
     while True:
         prompt = task.draw(rng.choice(levels), rng)
         (style,) = rng.choices(styles, shares)
-        yield render(template, prompt.text), task.demonstrate(prompt, style, rng)
+        yield prompt.text, task.demonstrate(prompt, style, rng)

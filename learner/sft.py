@@ -17,6 +17,7 @@ from async_r1.config import Config, SftPhase
 from async_r1.errors import ConfigError, TrainingError
 from async_r1.role import Role
 from async_r1.run_dir import write_json
+from async_r1.templates import PromptForm
 from learner import guards
 from learner.backend import Backend, StepResult
 from learner.batching import MicroBatch, collate, plan
@@ -73,12 +74,13 @@ def train(
 ) -> Iterator[dict[str, Any]]:
     """All phases in order; yields a metrics row after each optimizer step."""
     step = tokens = 0
+    form = PromptForm(config.task, tokenizer)
     for index, phase in enumerate(config.sft.phases):
         stream = examples(config.task, config.sft, config.seed, index)
         for update in range(phase.updates):
             started = time.monotonic()
             batch = tokenise(
-                tokenizer,
+                form,
                 itertools.islice(stream, phase.batch_size),
                 max_length=config.model.max_length,
             )

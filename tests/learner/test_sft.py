@@ -13,10 +13,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from async_r1 import schema
 from async_r1.config import Config
+from async_r1.config_task import TaskConfig
 from async_r1.errors import ConfigError
 from async_r1.metrics import read_rows
 from async_r1.role import Resolved
 from async_r1.run_dir import RunDir, write_json
+from async_r1.templates import PromptForm
 from learner.examples import tokenise
 
 VALUES = {
@@ -79,8 +81,8 @@ def test_cold_start(tmp_path: Path) -> None:
 
 def test_examples_keep_prompt_and_completion_apart(nano_dir: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(nano_dir)
-    pairs = [("1+1=?\n", "<think></think><answer>2</answer>"), ("22+1=?\n", "23")]
-    found = tokenise(tokenizer, pairs, max_length=40)
+    pairs = [("1+1=?", "<think></think><answer>2</answer>"), ("22+1=?", "23")]
+    found = tokenise(PromptForm(TaskConfig(), tokenizer), pairs, max_length=40)
     assert found.prompt_lens.tolist() == [6, 7]
     assert found.completion_lens.tolist() == [6, 3]
     stop = tokenizer.eos_token_id
@@ -91,5 +93,5 @@ def test_examples_keep_prompt_and_completion_apart(nano_dir: Path) -> None:
 
 def test_examples_that_do_not_fit_are_named(nano_dir: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(nano_dir)
-    with pytest.raises(ConfigError, match=r"model\.max_length must be >= 11 .* got 10: '1\+1'"):
-        tokenise(tokenizer, [("1+1", "2345678")], max_length=10)
+    with pytest.raises(ConfigError, match=r"model\.max_length must be >= 12 .* got 11: '1\+1'"):
+        tokenise(PromptForm(TaskConfig(), tokenizer), [("1+1", "2345678")], max_length=11)
