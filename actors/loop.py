@@ -158,16 +158,17 @@ class ActorLoop:
 
     def _score(self, lease: Lease, token_ids: list[int], reason: FinishReason | None) -> None:
         assert reason is not None
-        self._client.send_score(
-            self._scorer.score(
-                rollout_id=lease.rollout_id,
-                lease_epoch=lease.lease_epoch,
-                prompt_id=lease.prompt_id,
-                token_ids=np.asarray(token_ids, dtype=np.int32),
-                finish_reason=reason,
-                prefix=self._eval_prefix(lease),
-            )
+        started = time.monotonic()
+        score = self._scorer.score(
+            rollout_id=lease.rollout_id,
+            lease_epoch=lease.lease_epoch,
+            prompt_id=lease.prompt_id,
+            token_ids=np.asarray(token_ids, dtype=np.int32),
+            finish_reason=reason,
+            prefix=self._eval_prefix(lease),
         )
+        self._stats.scored(time.monotonic() - started)
+        self._client.send_score(score)
 
     def _eval_prefix(self, lease: Lease) -> str:
         """What evaluation puts after the prompt, also when the lease is for scoring only."""

@@ -16,6 +16,7 @@ class ActorStats:
         self._since = time.monotonic()
         self._engine_s = 0.0
         self._waiting_s = 0.0
+        self._scoring_s = 0.0
         self._tokens = 0
         self._num_rows = 0
         self._num_steps = 0
@@ -36,6 +37,10 @@ class ActorStats:
         """Nothing could be sampled for this long."""
         self._waiting_s += seconds
 
+    def scored(self, seconds: float) -> None:
+        """A finished rollout was scored in this long."""
+        self._scoring_s += seconds
+
     def version_loaded(
         self, engine: SamplingEngine, weights: WeightReceiver, client: BufferClient
     ) -> None:
@@ -55,10 +60,13 @@ class ActorStats:
                 "actor/batch_size": self._in_flight / max(1, self._num_steps),
                 "tokens/sampled": self.total_tokens,
                 "time/update_s": update_s,
+                "time/engine_s": self._engine_s,
+                "time/score_s": self._scoring_s,
+                "time/idle_s": self._waiting_s,
                 "segments/sent": client.num_segments,
                 "leases/suspended": self.suspended,
             }
         )
-        self._since, self._engine_s, self._waiting_s = now, 0.0, 0.0
+        self._since, self._engine_s, self._waiting_s, self._scoring_s = now, 0.0, 0.0, 0.0
         self._tokens = 0
         self._num_steps, self._in_flight = 0, 0

@@ -1,0 +1,120 @@
+"""Runs of `async_r1 launch` for the benchmarks, with what their processes cost."""
+
+import contextlib
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from async_r1.compose import compose_jobs
+from async_r1.errors import RunDirError
+from async_r1.launch import launch, prepare
+from async_r1.run_dir import RunDir, read_json
+from async_r1.runner import role_commands
+from async_r1.view import RunView
+
+_POLL_S = 0.25
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What the rows of a run do not tell, by role.
+
+    `cpu_s` is user and system time, as of the last look before the process was gone; `running_s`
+    the time from the launch until the role first said that it was running.
+    """
+
+    cpu_s: dict[str, float] = field(default_factory=dict)
+    running_s: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    view: RunView
+    costs: Costs
+
+
+def run(
+    directory: Path,
+    overrides: Sequence[str],
+    *,
+    commands: Mapping[str, Sequence[str]] | None = None,
+    wrapper: Mapping[str, Sequence[str]] | None = None,
+) -> Run:
+    """Launch a run and see it to its end, unless the directory holds it already, finished.
+
+    Args:
+        commands: what starts a kind of role, in place of the usual.
+        wrapper: words to put before a kind of role's command.
+
+    Raises:
+        SystemExit: the run failed; the message names its directory.
+    """
+    kept = directory / "benchmark.json"
+    if not kept.exists():
+        if (directory / "config").exists():  # what an interrupted benchmark left
+            shutil.rmtree(directory)
+        starters = {**role_commands(), **(commands or {})}
+        for kind, words in (wrapper or {}).items():
+            starters[kind] = [*words, *starters[kind]]
+        options = [*overrides, "logging.console=quiet"]
+        (job,) = compose_jobs("launch", options, prepare)
+        with _watch(directory) as costs, _silent():
+            code = launch(
+                job.config, overrides=job.overrides, directory=str(directory), commands=starters
+            )
+        if code != 0:
+            raise SystemExit(f"the run in {directory} failed (exit code {code}); see its logs")
+        kept.write_text(json.dumps({"cpu_s": costs.cpu_s, "running_s": costs.running_s}))
+    return Run(RunView(directory), Costs(**json.loads(kept.read_text())))
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """The summary at a run's end is not the benchmark's."""
+    with open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink):
+        yield
+
+
+@contextlib.contextmanager
+def _watch(directory: Path) -> Iterator[Costs]:
+    costs, ended = Costs(), threading.Event()
+    thread = threading.Thread(target=_follow, args=(directory, costs, ended), daemon=True)
+    thread.start()
+    try:
+        yield costs
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _follow(directory: Path, costs: Costs, ended: threading.Event) -> None:
+    """Read process times until the run ends; the launcher's are counted from now on."""
+    began, this = time.time(), psutil.Process()
+    launcher = _cpu_s(this)
+    while not ended.wait(_POLL_S):
+        for path in RunDir(directory).roles.glob("[!.]*.json"):
+            # A role that is about to start or end.
+            with contextlib.suppress(psutil.Error, RunDirError, KeyError):
+                _note(path.stem, read_json(path), began, costs)
+        costs.cpu_s["launcher"] = _cpu_s(this) - launcher
+
+
+def _note(role: str, said: dict[str, Any], began: float, costs: Costs) -> None:
+    costs.cpu_s[role] = _cpu_s(psutil.Process(said["pid"]))
+    if said["state"] == "running":
+        costs.running_s.setdefault(role, said["since"] - began)
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
