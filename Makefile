@@ -14,7 +14,7 @@ endif
 WITHOUT_GPU := $(if $(filter cpu,$(PLATFORM)), and not gpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo coldstart test test-all lint format types mutants lock clean distclean
+.PHONY: help setup demo coldstart test test-all lint format types docs mutants lock clean distclean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,9 @@ format: setup ## let ruff mend what it can
 
 types: setup ## mypy
 	@$(BIN)/mypy
+
+docs: setup ## write docs/options.md and docs/metrics.md again
+	@$(BIN)/python docs/generate.py
 
 mutants: setup ## break the code on purpose, and see that the tests notice
 	@$(BIN)/python tests/mutants/run.py

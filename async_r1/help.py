@@ -30,20 +30,34 @@ def options_text(command: str, doc: str) -> str:
     lines = [f"async_r1 {command}: {doc}", "", _EXAMPLES.format(command=command), "", "groups"]
     choices = groups()
     lines += [f"  {group:14} {', '.join(choices[group])}" for group in choices]
-    sections: dict[str, list[tuple[str, str, str]]] = {}
-    for name, field, default in walk(Config):
-        if name in choices:  # `experiment`: the group sets it
-            continue
-        section = name.rpartition(".")[0]
-        rows = sections.setdefault(section, [])
-        rows.append((name, f"{_kind(name)} = {_value(default)}", _doc(field)))
-    for section, rows in sections.items():
+    for section, options in all_options().items():
         lines += ["", section or "options"]
-        width = max(len(name) for name, _, _ in rows)
-        for name, kind, text in rows:
-            lines.append(f"  {name:{width}}  {kind}")
-            lines.append(f"  {'':{width}}    {text}")
+        width = max(len(option.name) for option in options)
+        for option in options:
+            lines.append(f"  {option.name:{width}}  {option.kind} = {option.default}")
+            lines.append(f"  {'':{width}}    {option.doc}")
     return "\n".join(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One option of the schema, as text."""
+
+    name: str
+    kind: str
+    default: str
+    doc: str
+
+
+def all_options() -> dict[str, list[Option]]:
+    """Options by section, "" being the root, without those that a group of their name sets."""
+    choices = groups()
+    sections: dict[str, list[Option]] = {}
+    for name, field, default in walk(Config):
+        if name not in choices:
+            option = Option(name, _kind(name), _value(default), _doc(field))
+            sections.setdefault(name.rpartition(".")[0], []).append(option)
+    return sections
 
 
 def _doc(field: dataclasses.Field[Any]) -> str:

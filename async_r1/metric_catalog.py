@@ -1,0 +1,147 @@
+"""Every metric that a row can hold, with its unit and meaning: the source of docs/metrics.md.
+
+A name with a part in <> stands for a family: `accuracy/level_<level>` is one metric per level.
+A test compares the names with the rows of a real run, so that neither goes without the other.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric or family of metrics."""
+
+    name: str
+    unit: str  # "" for pure numbers
+    doc: str
+
+
+AXES = (
+    Metric("wall_s", "s", "since the launch"),
+    Metric("step", "", "optimizer steps done"),
+    Metric("policy_version", "", "of the policy; in eval rows the lowest that sampled"),
+    Metric("tokens", "tokens", "trained so far"),
+)
+
+LEARNER = (
+    Metric("batch/num_groups", "groups", "in the batch"),
+    Metric("batch/num_rollouts", "rollouts", "in the batch"),
+    Metric("batch/num_tokens", "tokens", "of completions in the batch, masked ones included"),
+    Metric("reward/mean", "", "total reward of the trained rollouts"),
+    Metric("reward/std", "", "its standard deviation"),
+    Metric("reward/zero_std_frac", "share", "of closed groups whose rewards were all equal"),
+    Metric("accuracy/mean", "share", "task reward of closed groups, untrained ones included"),
+    Metric("accuracy/level_<level>", "share", "the same by difficulty level"),
+    Metric("completion_length/<stat>", "tokens", "of the trained rollouts: mean, max, p90"),
+    Metric("completion_length/clip_frac", "share", "of trained rollouts cut at the token limit"),
+    Metric("staleness/mean", "versions", "age of the trained tokens"),
+    Metric("staleness/max", "versions", "age of the oldest trained token"),
+    Metric("staleness/bound", "versions", "staleness.eta: staleness/max never exceeds it"),
+    Metric("staleness/masked_tokens", "tokens", "left out because they were older"),
+    Metric("versions_per_rollout/mean", "versions", "that sampled one trained rollout"),
+    Metric("versions_per_rollout/three_or_more_frac", "share", "of rollouts with three or more"),
+    Metric("groups/usable", "groups", "left in the table after the draw"),
+    Metric("loss/policy", "", "policy term"),
+    Metric("loss/drift", "", "dppo: weighted squared log-ratio"),
+    Metric("loss/kl", "", "grpo: weighted KL to the reference"),
+    Metric("loss/total", "", "their sum: what is minimised"),
+    Metric("loss/sft", "", "`async_r1 sft`: mean negative log-likelihood per token"),
+    Metric("optim/lr", "", "learning rate of the step"),
+    Metric("optim/grad_norm", "", "global, before clipping"),
+    Metric("ratio/mean", "", "of pi/mu over trained tokens; about 1 if the correction is sound"),
+    Metric("ratio/max", "", "the largest pi/mu"),
+    Metric("ratio/ess", "share", "effective sample size of the sequence ratios over their number"),
+    Metric("ratio/cap_frac", "share", "dppo: of tokens whose ratio was capped"),
+    Metric("ratio/mask_frac", "share", "dppo: of tokens masked because they moved too far"),
+    Metric("ratio/clip_frac", "share", "grpo: of tokens whose ratio was clipped"),
+    Metric("reference_kl/mean", "nats", "grpo: k3 estimate of the KL to the reference"),
+    Metric("mismatch_kl/mean", "nats", "k3 estimate of KL(mu || pi) per token"),
+    Metric("logprob_diff/max", "nats", "largest |log pi - log mu|"),
+    Metric("entropy/mean", "nats", "of the policy per trained token"),
+    Metric("time/step_s", "s", "one optimizer step, waiting included"),
+    Metric("time/wait_batch_s", "s", "of it, waiting for the batch"),
+    Metric("time/train_s", "s", "of it, computing"),
+    Metric("time/publish_s", "s", "publication of the version, from pause to resumption"),
+    Metric("publish/bytes", "bytes", "of weights sent to each actor"),
+    Metric("publish/num_actors", "actors", "that took the version"),
+    Metric("learner/idle_frac", "share", "of the step spent waiting for the batch"),
+    Metric("perf/tokens_per_s", "tokens/s", "trained (learner rows) or sampled (actor rows)"),
+    Metric("perf/peak_memory_gib", "GiB", "of the learner: device memory, on CPU resident memory"),
+)
+
+ACTOR = (
+    Metric("actor/idle_frac", "share", "of the time without sampling: waiting or loading weights"),
+    Metric("actor/engine_frac", "share", "of the time inside engine steps"),
+    Metric("actor/in_flight", "rollouts", "being sampled"),
+    Metric("actor/batch_size", "rollouts", "mean that one engine step advanced"),
+    Metric("tokens/sampled", "tokens", "so far"),
+    Metric("time/update_s", "s", "weight loading since the last row"),
+    Metric("segments/sent", "segments", "so far"),
+    Metric("leases/suspended", "leases", "actor rows: so far; buffer rows: since the last row"),
+)
+
+BUFFER = (
+    Metric("groups/live", "groups", "leased and not closed"),
+    Metric("groups/kept", "groups", "closed and waiting to be trained"),
+    Metric("groups/closed", "groups", "since the last row"),
+    Metric("groups/zero_variance", "groups", "closed with equal rewards, so untrained"),
+    Metric("groups/expired", "rollouts", "that their group closed without"),
+    Metric("groups/dropped_overdue", "groups", "dropped at the draw: older than the bound"),
+    Metric("groups/removed", "groups", "that a full table gave up"),
+    Metric("admission/blocked_frac", "share", "of the time in which no new group was admitted"),
+    Metric("leases/granted", "leases", "since the last row"),
+    Metric("leases/revoked", "segments", "refused because their lease had ended"),
+    Metric("wire/rejected", "messages", "that were malformed or contradictory"),
+    Metric("wire/duplicates", "segments", "received again, and acknowledged again"),
+    Metric("tokens/received", "tokens", "acknowledged so far"),
+    Metric("buffer/size", "groups", "in the table"),
+    Metric("buffer/samples_per_insert", "", "draws per inserted group so far"),
+    Metric("buffer/barren_quotas", "batches", "worth of groups in a row without a usable one"),
+    Metric("curriculum/uniform/epoch", "epochs", "passes over the training prompts"),
+)
+
+EVAL = (
+    Metric("policy_version_max", "", "the highest version that sampled the measurement"),
+    Metric("eval/accuracy", "share", "of held-out prompts answered right"),
+    Metric("eval/accuracy/ci95", "", "half width of its 95 % interval (normal approximation)"),
+    Metric("eval/accuracy/level_<level>", "share", "the same by difficulty level"),
+    Metric("eval/format", "share", "of completions in the think/answer format"),
+    Metric("eval/completion_length/mean", "tokens", "of the held-out completions"),
+    Metric("eval/clip_frac", "share", "of them cut at the token limit"),
+    Metric("eval/num_prompts", "prompts", "measured"),
+    Metric("time/eval_s", "s", "from its first lease to its last score"),
+)
+
+STREAMS = {
+    "every row": AXES,
+    "learner.jsonl": LEARNER,
+    "actor_000.jsonl": ACTOR,
+    "buffer.jsonl": BUFFER,
+    "eval.jsonl": EVAL,
+}
+
+
+def all_metrics() -> Iterator[Metric]:
+    """All of them, in the order of the docs."""
+    for metrics in STREAMS.values():
+        yield from metrics
+
+
+def find_metric(name: str) -> Metric | None:
+    """The metric, or the family, that a name of a row belongs to."""
+    exact = {metric.name: metric for metric in all_metrics()}
+    if name in exact:
+        return exact[name]
+    return next((metric for metric in all_metrics() if _pattern(metric.name).fullmatch(name)), None)
+
+
+@cache
+def _pattern(name: str) -> re.Pattern[str]:
+    return re.compile("".join(_part(part) for part in re.split(r"(<\w+>)", name)))
+
+
+def _part(part: str) -> str:
+    return r"[^/]+" if part.startswith("<") else re.escape(part)
