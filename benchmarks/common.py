@@ -157,17 +157,30 @@ def target_length(seed: int, rollout_id: int, *, log_median: float, sigma: float
 def endless_model(path: Path, *, max_length: int) -> None:
     """A nano model with random weights that never ends a completion by itself.
 
-    Its end-of-sequence id lies beyond its vocabulary, so that lengths are what is asked for.
+    One feature of its residual stream is a positive constant: every embedding holds it and no
+    layer writes to it. Only the end-of-sequence token's logit reads it, with a large negative
+    weight, so lengths are what is asked for.
     """
-    from learner.nano import VOCAB_SIZE, build_nano
+    from safetensors.torch import load_file, save_file
+    from transformers.utils import logging
 
+    from learner.nano import build_nano
+
+    logging.disable_progress_bar()
     build_nano(path, seed=0)
-    for name, values in (
-        ("config.json", {"eos_token_id": VOCAB_SIZE, "max_position_embeddings": max_length}),
-        ("generation_config.json", {"eos_token_id": VOCAB_SIZE}),
-    ):
-        file = path / name
-        file.write_text(json.dumps({**json.loads(file.read_text()), **values}, indent=1))
+    weights = load_file(path / "model.safetensors")
+    eos = json.loads((path / "generation_config.json").read_text())["eos_token_id"]
+    weights["model.embed_tokens.weight"][:, 0] = 0.05
+    for name, weight in weights.items():
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            weight[0] = 0.0
+    weights["lm_head.weight"][:, 0] = 0.0
+    weights["lm_head.weight"][eos] = 0.0
+    weights["lm_head.weight"][eos, 0] = -1000.0
+    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+    file = path / "config.json"
+    values = {**json.loads(file.read_text()), "max_position_embeddings": max_length}
+    file.write_text(json.dumps(values, indent=1))
 
 
 def _processor() -> str:
