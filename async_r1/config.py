@@ -29,6 +29,11 @@ class RunConfig:
     buffer_address: str = opt("", doc="tcp://host:port of the buffer; empty: a free port")
     weights_address: str = opt("", doc="tcp://host:port of weight control; empty: a free port")
     num_cores: int = opt(0, ge=0, doc="cores to divide between roles; 0: all that are allowed")
+    device: Literal["auto", "cpu", "gpu"] = opt("auto", doc="auto: GPUs, if torch can use any")
+    colocate: bool = opt(False, doc="actors share the learner's GPU; weights go by ipc or gloo")
+    plan_for: str = opt(
+        "", doc="dry_run: plan for these GPUs, such as 8xH100-80, instead of this machine's"
+    )
     start_timeout_s: float = opt(300.0, gt=0, doc="deadline for a role to become ready")
     stop_timeout_s: float = opt(8.0, gt=0, doc="time to stop before a role is killed")
     peer_timeout_s: float = opt(120.0, gt=0, doc="silence after which a peer counts as dead")
@@ -39,7 +44,12 @@ class ModelConfig:
     """The policy."""
 
     path: str = opt("", doc="HF name or directory; 'configs:…' is inside the configs tree")
-    init: Literal["", "nano"] = opt("", doc="make the model from scratch (sft only)")
+    init: Literal["", "nano", "random"] = opt(
+        "", doc="make the model: nano (sft only), or random weights of model.shape, over characters"
+    )
+    shape: dict[str, Any] = opt(
+        {}, doc="values of config.json: of model.init=random, and of estimates without the model"
+    )
     tie_embeddings: bool = opt(False, doc="tie input and output embeddings (init only)")
     dtype: Literal["float32", "bfloat16", "float16"] = opt(
         "float32", doc="parameter dtype in actors and learner; log-probs are float32"
@@ -157,7 +167,7 @@ class WeightsConfig:
     """Weight publication."""
 
     backend: Literal["auto", "gloo", "nccl", "ipc"] = opt(
-        "auto", doc="auto: gloo on CPU, nccl on GPU"
+        "auto", doc="auto: gloo on CPU, nccl on GPU, ipc with run.colocate"
     )
     timeout_s: float = opt(60.0, gt=0, doc="deadline of one transfer")
 

@@ -4,101 +4,108 @@ For a decoder with P parameters, L layers, hidden size h, vocabulary V and key/v
 heads x head size), in a dtype of b bytes, M learner ranks and ZeRO stage z:
 
     learner rank   weights      b P                  / M from z = 3
-                   gradients    b P                  / M from z = 2
+                   gradients    4 P, in float32      / M from z = 2
                    Adam         8 P, and 4 P of float32 weights if b < 4;  / M from z = 1
+                   reference    b P for GRPO's KL
+                   and the greater of a micro-batch and a publication:
                    activations  17 b h L per token of a micro-batch (Korthikanti et al. 2022,
                                 arXiv 2205.05198, eq. 1 without the attention matrix); with
                                 gradient checkpointing b h (L + 17) instead
                    logits       3 x 4 V per token of logprob_chunk_tokens: logits, their
                                 log-softmax, and its gradient
-                   reference    b P for GRPO's KL
+                   projection   4 V h for its gradient, and 4 V h for a float32 copy if b < 4
+                   publication  b P at z = 3, where the whole model is gathered
     actor          weights      b P / S,  S the GPUs that share the engine
-                   KV cache     what actors.engine gives it, else 2 b L k per token of
-                                max_concurrent rollouts at model.max_length, / S
+                   KV cache     2 b L k / S per token: what actors.engine gives it; on a GPU else
+                                all that gpu_memory_utilization leaves, on a CPU
+                                max_concurrent rollouts of model.max_length
     buffer         13 bytes per token of max_size groups, at half of model.max_length
 
-Python and its libraries come on top of each: `RUNTIME_GIB`.
+Python and its libraries come on top of each: `RUNTIME_GIB`; on a GPU contexts, kernels' workspaces
+and CUDA graphs: `GPU_RUNTIME_GIB`, which are guesses.
 """
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 from async_r1.config import Config
+from async_r1.model_shape import ModelShape
 
 GIB = 2**30
 RUNTIME_GIB = {"buffer": 0.05, "actor": 1.0, "learner": 0.6}  # resident, with the nano model
+GPU_RUNTIME_GIB = {"actor": 3.0, "learner": 2.0}
+UTILIZATION = 0.9  # of a GPU that vLLM takes if not told
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelShape:
-    """The sizes of a decoder that memory depends on."""
-
-    num_parameters: int
-    num_layers: int
-    hidden_size: int
-    kv_size: int  # KV heads x head size
-    vocab_size: int
-
-
-def read_shape(path: str) -> ModelShape | None:
-    """From config.json of a local model directory; None if there is none of a known form.
-
-    Counts embeddings, attention, gated MLP and norms, as Llama and Qwen have them. For a mixture
-    of experts all experts count.
-    """
-    try:
-        values: dict[str, Any] = json.loads((Path(path) / "config.json").read_text())
-        hidden, layers = int(values["hidden_size"]), int(values["num_hidden_layers"])
-        vocab, heads = int(values["vocab_size"]), int(values["num_attention_heads"])
-        kv_heads = int(values.get("num_key_value_heads") or heads)
-        head = int(values.get("head_dim") or hidden // heads)
-        experts = int(values.get("num_experts") or values.get("num_local_experts") or 1)
-        wide = int(values.get("moe_intermediate_size") or values["intermediate_size"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    attention = 2 * hidden * head * (heads + kv_heads)
-    layer = attention + 3 * hidden * wide * experts + 2 * hidden
-    embeddings = vocab * hidden * (1 if values.get("tie_word_embeddings") else 2)
-    return ModelShape(
-        num_parameters=embeddings + layers * layer + hidden,
-        num_layers=layers,
-        hidden_size=hidden,
-        kv_size=kv_heads * head,
-        vocab_size=vocab,
-    )
-
-
-def learner_gib(config: Config, shape: ModelShape) -> float:
+def learner_gib(config: Config, shape: ModelShape, *, on_gpu: bool = False) -> float:
     """Memory of one learner rank."""
+    parts = learner_parts(config, shape)
+    states = sum(parts[name] for name in ("weights", "gradients", "adam", "reference"))
+    step = sum(parts[name] for name in ("activations", "logits", "projection"))
+    runtime = GPU_RUNTIME_GIB if on_gpu else RUNTIME_GIB
+    return runtime["learner"] + states + max(step, parts["publication"])
+
+
+def learner_parts(config: Config, shape: ModelShape) -> dict[str, float]:
+    """GiB of one learner rank by what they are for."""
     learner, width = config.learner, _BYTES[config.model.dtype]
-    parameters, ranks, stage = shape.num_parameters, learner.ranks, learner.zero_stage
-    weights = width * parameters / (ranks if stage >= 3 else 1)
-    gradients = width * parameters / (ranks if stage >= 2 else 1)
-    adam = (8 if width == 4 else 12) * parameters / (ranks if stage >= 1 else 1)
+    low_precision = width < 4
+    parameters, ranks = shape.num_parameters, learner.ranks
+    stage = max(learner.zero_stage, 1) if low_precision else learner.zero_stage
+
+    def shard(first_stage: int) -> int:
+        return ranks if stage >= first_stage else 1
+
     per_layer = 1 if learner.gradient_checkpointing else 17
-    hidden = shape.hidden_size * (per_layer * shape.num_layers)
+    hidden = shape.hidden_size * per_layer * shape.num_layers
     hidden += 17 * shape.hidden_size if learner.gradient_checkpointing else 0
-    activations = width * hidden * learner.micro_batch_tokens
     rows = min(learner.logprob_chunk_tokens, learner.micro_batch_tokens)
-    logits = 3 * 4 * shape.vocab_size * rows
+    projection = 4 * shape.vocab_size * shape.hidden_size * (2 if low_precision else 1)
     has_reference = config.objective.name == "grpo" and config.objective.kl > 0
-    reference = width * parameters if has_reference else 0
-    total = weights + gradients + adam + activations + logits + reference
-    return RUNTIME_GIB["learner"] + total / GIB
+    return {
+        "weights": width * parameters / shard(3) / GIB,
+        "gradients": 4 * parameters / shard(2) / GIB,
+        "adam": (12 if low_precision else 8) * parameters / shard(1) / GIB,
+        "reference": (width * parameters if has_reference else 0) / GIB,
+        "activations": width * hidden * learner.micro_batch_tokens / GIB,
+        "logits": 3 * 4 * shape.vocab_size * rows / GIB,
+        "projection": projection / GIB,
+        "publication": (width * parameters if stage >= 3 else 0) / GIB,
+    }
 
 
-def actor_gib(config: Config, shape: ModelShape, num_shards: int = 1) -> float:
-    """Memory of one actor; of each of its GPUs if `num_shards` share the engine."""
-    width = _BYTES[config.model.dtype]
-    weights = width * shape.num_parameters / num_shards
-    cache = config.actors.engine.get("kv_cache_memory_bytes")
-    if not isinstance(cache, int | float):
-        tokens = config.actors.max_concurrent * config.model.max_length
-        cache = 2 * width * shape.num_layers * shape.kv_size * tokens / num_shards
-    return RUNTIME_GIB["actor"] + (weights + cache) / GIB
+def kv_gib(config: Config, shape: ModelShape, tokens: int, num_shards: int = 1) -> float:
+    """KV cache of so many tokens, on each of the GPUs that share the engine."""
+    fp8 = str(config.actors.engine.get("kv_cache_dtype", "")).startswith("fp8")
+    width = 1 if fp8 else _BYTES[config.model.dtype]
+    return 2 * width * shape.num_layers * shape.kv_size * tokens / num_shards / GIB
+
+
+def actor_fixed_gib(config: Config, shape: ModelShape, num_shards: int, *, on_gpu: bool) -> float:
+    """What an actor needs beside its KV cache, on each of its GPUs."""
+    weights = _BYTES[config.model.dtype] * shape.num_parameters / num_shards / GIB
+    return (GPU_RUNTIME_GIB if on_gpu else RUNTIME_GIB)["actor"] + weights
+
+
+def actor_gib(
+    config: Config, shape: ModelShape, num_shards: int = 1, gpu_gib: float | None = None
+) -> float:
+    """Memory of one actor; of each of its GPUs if `num_shards` share the engine.
+
+    Args:
+        gpu_gib: memory of a GPU, of which vLLM takes its share whatever it needs; None: on a CPU.
+    """
+    fixed = actor_fixed_gib(config, shape, num_shards, on_gpu=gpu_gib is not None)
+    stated = config.actors.engine.get("kv_cache_memory_bytes")
+    if isinstance(stated, int | float):
+        return fixed + stated / GIB
+    if gpu_gib is not None:
+        return gpu_gib * utilization(config)
+    tokens = config.actors.max_concurrent * config.model.max_length
+    return fixed + kv_gib(config, shape, tokens, num_shards)
+
+
+def utilization(config: Config) -> float:
+    """Share of a GPU that vLLM takes."""
+    return float(config.actors.engine.get("gpu_memory_utilization", UTILIZATION))
 
 
 def buffer_gib(config: Config) -> float:

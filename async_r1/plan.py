@@ -4,31 +4,17 @@ OpenMP threads that spin at barriers make a machine with more of them than cores
 times slower, so every role gets a share of the cores as OMP_NUM_THREADS, and none may spin.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from async_r1 import memory
 from async_r1.config import Config
 from async_r1.errors import ConfigError
-from async_r1.memory import ModelShape
-from async_r1.shares import divide_cores, divide_gpus
-
-
-@dataclass(frozen=True, kw_only=True)
-class RolePlan:
-    """One process to start."""
-
-    kind: str  # "buffer", "actor" or "learner"
-    index: int
-    threads: int  # compute threads
-    env: Mapping[str, str]
-    gpus: tuple[str, ...] = ()  # as in CUDA_VISIBLE_DEVICES
-    memory_gib: float | None = None  # of each GPU if it has any, else of the host; None: unknown
-
-    @property
-    def name(self) -> str:
-        """As in its log, its role file and its metrics."""
-        return self.kind if self.kind == "buffer" else f"{self.kind}_{self.index:03d}"
+from async_r1.fits import GpuFit, cache_notes, gpu_fits
+from async_r1.machine import Gpu
+from async_r1.model_shape import ModelShape
+from async_r1.plan_roles import RolePlan
+from async_r1.shares import divide_cores, divide_gpus, num_shards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +25,7 @@ class Plan:
     num_cores: int
     staleness: str = ""
     notes: tuple[str, ...] = field(default=())
+    gpus: tuple[GpuFit, ...] = ()  # those that some role has, if their kind and the shape are known
 
     @property
     def threads(self) -> dict[str, int]:
@@ -51,6 +38,7 @@ def plan(
     num_cores: int,
     *,
     gpus: Sequence[str] = (),
+    gpu: Gpu | None = None,
     shape: ModelShape | None = None,
     master_port: int = 0,
     only_learner: bool = False,
@@ -60,6 +48,7 @@ def plan(
     Args:
         num_cores: that may be used; `run.num_cores`, if set, counts instead.
         gpus: identifiers of the GPUs that may be used; none: everything runs on the CPU.
+        gpu: of which kind they are, the smallest if they differ; for the memory estimate.
         shape: of the model, for the memory estimate.
         master_port: where the learner's ranks meet.
         only_learner: as `async_r1 sft` runs.
@@ -68,9 +57,9 @@ def plan(
         ConfigError: there are too few GPUs, or the weight backend does not fit.
     """
     num_cores = config.run.num_cores or num_cores
-    if config.weights.backend == "gloo":
+    if config.run.device == "cpu":
         gpus = ()
-    _check_backend(config, gpus, only_learner)
+    _check_device(config, gpus, only_learner)
     learner_gpus, actor_gpus = divide_gpus(config, gpus, only_learner)
     num_actors = 0 if only_learner else config.actors.count
     per_actor, per_rank = divide_cores(
@@ -86,10 +75,11 @@ def plan(
                 index=index,
                 threads=per_rank[index],
                 gpus=learner_gpus[index : index + 1],
-                memory_gib=memory.learner_gib(config, shape) if shape else None,
+                memory_gib=memory.learner_gib(config, shape, on_gpu=bool(gpus)) if shape else None,
                 env=env,
             )
         )
+    gpu_gib = gpu.memory_mib / 1024 if gpu and gpus else None
     for index in range(num_actors):
         shards = max(1, len(actor_gpus[index]))
         env = _env(per_actor[index], actor_gpus[index], is_learner=False)
@@ -100,16 +90,20 @@ def plan(
                 index=index,
                 threads=per_actor[index],
                 gpus=actor_gpus[index],
-                memory_gib=memory.actor_gib(config, shape, shards) if shape else None,
+                memory_gib=memory.actor_gib(config, shape, shards, gpu_gib) if shape else None,
                 env=env,
             )
         )
     computing = num_actors + config.learner.ranks
+    cache: Iterator[str] = iter(())
+    if shape and gpu_gib and num_actors:
+        cache = cache_notes(config, shape, num_shards(config), gpu_gib)
     return Plan(
         roles=tuple(roles),
         num_cores=num_cores,
         staleness="" if only_learner else staleness_bound(config),
-        notes=tuple(_notes(config, num_cores, computing, bool(gpus), shape)),
+        notes=(*cache, *_notes(config, num_cores, computing, bool(gpus), shape)),
+        gpus=tuple(gpu_fits(tuple(roles), gpu)) if gpu else (),
     )
 
 
@@ -171,10 +165,26 @@ def _rendezvous(config: Config, rank: int, master_port: int) -> dict[str, str]:
     }
 
 
-def _check_backend(config: Config, gpus: Sequence[str], only_learner: bool) -> None:
-    if config.weights.backend == "nccl" and not gpus and not only_learner:
+def _check_device(config: Config, gpus: Sequence[str], only_learner: bool) -> None:
+    if gpus:
+        return
+    if config.run.device == "gpu":
         raise ConfigError(
-            "weights.backend=nccl needs GPUs, there are none; use weights.backend=auto or gloo"
+            "run.device=gpu needs GPUs that torch can use, there are none; set run.device=cpu, or "
+            "see what would fit with dry_run=true and run.plan_for, such as 8xH100-80"
+        )
+    if only_learner:
+        return
+    if config.weights.backend in ("nccl", "ipc"):
+        raise ConfigError(
+            f"weights.backend={config.weights.backend} needs GPUs, there are none; use "
+            f"weights.backend=auto or gloo"
+        )
+    if num_shards(config) > 1:
+        raise ConfigError(
+            f"actors.engine.tensor_parallel_size needs GPUs, there are none: an engine on a CPU is "
+            f"one worker; set it to 1 (see what would fit with dry_run=true run.plan_for="
+            f"{config.learner.ranks + config.actors.count * num_shards(config)}xH100-80)"
         )
 
 
@@ -189,4 +199,13 @@ def _notes(
             "its KV cache"
         )
     if shape is None:
-        yield "memory is unknown: model.path is not a local directory with a config.json"
+        yield (
+            "memory is unknown: model.path is no local or cached model of a known form, and "
+            "model.shape is empty"
+        )
+    elif 0 < shape.max_positions < config.model.max_length:
+        yield (
+            f"model.max_length={config.model.max_length} is beyond the {shape.max_positions} "
+            f"positions of the model: give model.path a copy whose config.json scales its rotary "
+            f"embeddings"
+        )

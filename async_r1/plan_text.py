@@ -1,7 +1,8 @@
 """What `dry_run=true` prints: the plan of a run as a table."""
 
 from async_r1.config import Config
-from async_r1.plan import Plan, RolePlan
+from async_r1.plan import Plan
+from async_r1.plan_roles import RolePlan
 
 _COLUMNS = ("role", "threads", "GPUs", "memory", "command")
 
@@ -21,6 +22,7 @@ def plan_text(config: Config, plan: Plan, directory: str, memory_gib: float) -> 
     lines.append("")
     lines.append(f"cores      {plan.num_cores}{_sharing(config)}")
     host = [role.memory_gib for role in plan.roles if not role.gpus]
+    lines += [f"GPU {fit.index:<6} {fit}" for fit in plan.gpus]
     if None not in host:
         total = sum(gib for gib in host if gib is not None)
         lines.append(f"memory     about {total:.1f} of {memory_gib:.1f} GiB of the host")

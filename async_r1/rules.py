@@ -11,6 +11,7 @@ from async_r1.config import Config
 from async_r1.errors import ConfigError
 from async_r1.passthrough import deepspeed_conflicts, engine_conflicts
 from async_r1.schema import walk
+from async_r1.shares import num_shards
 
 Rule = Callable[[Config], Iterator[str]]  # yields what is wrong
 
@@ -46,12 +47,12 @@ def _apply(config: Config, rules: tuple[Rule, ...]) -> None:
 
 
 def _model(config: Config) -> Iterator[str]:
-    if config.model.init:
+    if config.model.init == "nano":
         yield (
             f"model.init={config.model.init} is for async_r1 sft, which makes a model to launch "
             f"from; set model.init='' and model.path"
         )
-    if not config.model.path:
+    if not config.model.path and not config.model.init:
         yield "model.path must name a model, got ''; model=nano has one"
 
 
@@ -174,13 +175,28 @@ def _optimizer(config: Config) -> Iterator[str]:
 
 
 def _weights(config: Config) -> Iterator[str]:
-    if config.weights.backend == "ipc":
-        yield "weights.backend=ipc is not available, the learner has no sender for it; use nccl"
+    run, backend = config.run, config.weights.backend
+    if backend == "ipc" and not run.colocate:
+        yield "weights.backend=ipc needs run.colocate=true: it goes through memory of a shared GPU"
+    if run.colocate and backend == "nccl":
+        yield "run.colocate=true needs weights.backend=ipc or gloo: NCCL wants a GPU for each rank"
+    if run.colocate and (config.learner.ranks > 1 or num_shards(config) > 1):
+        yield (
+            f"run.colocate=true needs learner.ranks=1 and one GPU an engine, got "
+            f"learner.ranks={config.learner.ranks} and {num_shards(config)}"
+        )
     if config.actors.dead_after_s <= config.weights.timeout_s:
         yield (
             f"actors.dead_after_s must be > weights.timeout_s={config.weights.timeout_s:g}, got "
             f"{config.actors.dead_after_s:g}: an actor is silent while it loads weights"
         )
+
+
+def _machine(config: Config) -> Iterator[str]:
+    if config.run.plan_for and not config.dry_run:
+        yield f"run.plan_for={config.run.plan_for} is for dry_run=true: it makes no GPUs"
+    if config.run.plan_for and config.run.device == "cpu":
+        yield "run.plan_for has no effect with run.device=cpu; leave one of them out"
 
 
 def _addresses(config: Config) -> Iterator[str]:
@@ -208,8 +224,13 @@ def _parameters(config: Config) -> Iterator[str]:
             "model.dtype must be float32 or bfloat16, got 'float16': it needs loss scaling, which "
             "would hide infinite gradients"
         )
-    if config.model.tie_embeddings and not config.model.init:
-        yield "model.tie_embeddings=true needs model.init: an existing model says it itself"
+    if config.model.tie_embeddings and config.model.init != "nano":
+        yield (
+            "model.tie_embeddings=true needs model.init=nano: an existing model says it itself, "
+            "model.shape as tie_word_embeddings"
+        )
+    if config.model.init == "random" and not config.model.shape:
+        yield "model.init=random needs model.shape, got {}; model=qwen3_0_6b has one"
 
 
 _TRAINING_RULES: tuple[Rule, ...] = (
@@ -221,6 +242,7 @@ _TRAINING_RULES: tuple[Rule, ...] = (
     _rewards,
     _objective,
     _weights,
+    _machine,
     _addresses,
     engine_conflicts,
 )

@@ -10,10 +10,12 @@ from typing import Protocol
 
 from async_r1 import guard
 from async_r1.config import Config
+from async_r1.gpus import parse_gpus
 from async_r1.interrupts import Interrupts
 from async_r1.machine import Machine
-from async_r1.memory import read_shape
-from async_r1.plan import Plan, RolePlan, plan
+from async_r1.model_shape import model_shape
+from async_r1.plan import Plan, plan
+from async_r1.plan_roles import RolePlan
 from async_r1.ports import free_ports
 from async_r1.process import Guard, RoleProcess
 from async_r1.records import write_records
@@ -51,18 +53,24 @@ def role_commands(*, sft: bool = False) -> dict[str, list[str]]:
 def machine_plan(
     config: Config, machine: Machine, *, master_port: int = 0, only_learner: bool = False
 ) -> Plan:
-    """The plan for this machine.
+    """The plan for this machine, or with the GPUs of `run.plan_for` in place of its own.
 
     Raises:
         ConfigError: the machine lacks what the configuration asks for.
     """
+    kinds = parse_gpus(config.run.plan_for) if config.run.plan_for else machine.gpus
     listed = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
     numbered = [str(index) for index in range(machine.usable_gpus)]
+    usable = (listed or numbered)[: machine.usable_gpus]
+    if config.run.plan_for:
+        usable = [str(index) for index in range(len(kinds))]
+    shape, _ = model_shape(config)
     return plan(
         config,
         machine.cores,
-        gpus=(listed or numbered)[: machine.usable_gpus],
-        shape=read_shape(config.model.path),
+        gpus=usable,
+        gpu=min(kinds, key=lambda gpu: gpu.memory_mib) if kinds else None,
+        shape=shape,
         master_port=master_port,
         only_learner=only_learner,
     )

@@ -34,26 +34,32 @@ def divide_gpus(
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """GPUs of the learner, one a rank, then those of each actor, as many as share its engine.
 
+    With `run.colocate` all actors are on the learner's one GPU.
+
     Raises:
         ConfigError: there are some, but too few.
     """
     num_actors = 0 if only_learner else config.actors.count
     if not gpus:
         return (), [()] * num_actors
-    shards = _num_shards(config)
+    if config.run.colocate and num_actors:
+        return tuple(gpus[:1]), [tuple(gpus[:1])] * num_actors
+    shards = num_shards(config)
     needed = config.learner.ranks + num_actors * shards
     if needed > len(gpus):
         for_actors = f" + actors.count={num_actors} x {shards} a engine" if num_actors else ""
         raise ConfigError(
             f"learner.ranks={config.learner.ranks}{for_actors} need {needed} GPUs, there are "
-            f"{len(gpus)}; lower one of them, or run on the CPU with weights.backend=gloo"
+            f"{len(gpus)}; lower one of them, share one with run.colocate=true, or stay on the CPU "
+            f"with run.device=cpu"
         )
     split = config.learner.ranks
     starts = range(split, split + num_actors * shards, shards)
     return tuple(gpus[:split]), [tuple(gpus[start : start + shards]) for start in starts]
 
 
-def _num_shards(config: Config) -> int:
+def num_shards(config: Config) -> int:
+    """GPUs that share one engine: tensor times pipeline parallelism."""
     engine = config.actors.engine
     pipeline = int(engine.get("pipeline_parallel_size", 1))
     return pipeline * int(engine.get("tensor_parallel_size", 1))

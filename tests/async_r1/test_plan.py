@@ -1,7 +1,5 @@
 """Placement, environment and memory, as functions of configuration and machine."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +8,17 @@ from hypothesis import strategies as st
 
 from async_r1.config import Config
 from async_r1.errors import ConfigError
-from async_r1.memory import GIB, RUNTIME_GIB, ModelShape, actor_gib, learner_gib, read_shape
+from async_r1.gpus import parse_gpus
+from async_r1.machine import Gpu
+from async_r1.memory import (
+    GIB,
+    GPU_RUNTIME_GIB,
+    RUNTIME_GIB,
+    actor_gib,
+    learner_gib,
+    learner_parts,
+)
+from async_r1.model_shape import ModelShape
 from async_r1.plan import Plan, plan, staleness_bound
 from async_r1.schema import build
 from async_r1.shares import divide_cores
@@ -123,12 +131,45 @@ def test_gpus_go_to_ranks_first_then_to_engines() -> None:
 def test_too_few_gpus_are_refused_with_both_ways_out() -> None:
     error = (
         "learner.ranks=1 \\+ actors.count=2 x 1 a engine need 3 GPUs, there are 2; "
-        "lower one of them, or run on the CPU with weights.backend=gloo"
+        "lower one of them, share one with run.colocate=true, or stay on the CPU with "
+        "run.device=cpu"
     )
     with pytest.raises(ConfigError, match=error):
         plan(config(actors={"count": 2}), 8, gpus=("0", "1"))
-    on_cpu = plan(config(actors={"count": 2}, weights={"backend": "gloo"}), 8, gpus=("0", "1"))
+    on_cpu = plan(config(actors={"count": 2}, run={"device": "cpu"}), 8, gpus=("0", "1"))
     assert set(visible(on_cpu).values()) == {""}
+
+
+def test_gloo_goes_between_gpus_too() -> None:
+    planned = plan(config(weights={"backend": "gloo"}), 8, gpus=("0", "1"))
+    assert visible(planned) == {"buffer": "", "learner_000": "0", "actor_000": "1"}
+
+
+def test_actors_share_the_gpu_of_the_learner() -> None:
+    planned = plan(config(run={"colocate": True}, actors={"count": 2}), 8, gpus=("3",))
+    assert visible(planned) == {
+        "buffer": "",
+        "learner_000": "3",
+        "actor_000": "3",
+        "actor_001": "3",
+    }
+
+
+@pytest.mark.parametrize(
+    ("sections", "error"),
+    [
+        ({"run": {"device": "gpu"}}, "run.device=gpu needs GPUs that torch can use"),
+        ({"weights": {"backend": "ipc"}}, "weights.backend=ipc needs GPUs, there are none"),
+        (
+            {"actors": {"engine": {"tensor_parallel_size": 2}}},
+            "an engine on a CPU is one worker; set it to 1 .*run.plan_for=3xH100-80",
+        ),
+    ],
+    ids=str,
+)
+def test_what_needs_gpus_is_refused_without(sections: dict[str, Any], error: str) -> None:
+    with pytest.raises(ConfigError, match=error):
+        plan(config(**sections), 8)
 
 
 def test_nccl_needs_gpus() -> None:
@@ -174,11 +215,36 @@ def test_learner_memory_by_hand() -> None:
             "logprob_chunk_tokens": 1024,
         },
     )
-    weights, gradients, adam = 2e9, 2e9 / 4, 12e9 / 4
+    weights, gradients, adam = 2e9, 4e9 / 4, 12e9 / 4
     activations = 2 * 17 * 2048 * 24 * 8192
     logits = 12 * 150_000 * 1024
-    expected = (weights + gradients + adam + activations + logits) / GIB
+    projection = 8 * 150_000 * 2048
+    expected = (weights + gradients + adam + activations + logits + projection) / GIB
     assert learner_gib(wanted, SHAPE) == pytest.approx(RUNTIME_GIB["learner"] + expected)
+    on_gpu = learner_gib(wanted, SHAPE, on_gpu=True)
+    assert on_gpu == pytest.approx(GPU_RUNTIME_GIB["learner"] + expected)
+
+
+def test_a_publication_gathers_the_whole_model_of_a_sharded_learner() -> None:
+    wanted = config(
+        model={"dtype": "bfloat16"},
+        learner={
+            "ranks": 4,
+            "zero_stage": 3,
+            "micro_batch_tokens": 512,
+            "logprob_chunk_tokens": 16,
+        },
+    )
+    weights, gradients, adam = 2e9 / 4, 4e9 / 4, 12e9 / 4
+    expected = (weights + gradients + adam + max(2e9, 8 * 150_000 * 2048)) / GIB
+    step = learner_parts(wanted, SHAPE)
+    assert step["publication"] * GIB == 2e9
+    assert learner_gib(wanted, SHAPE) - RUNTIME_GIB["learner"] == pytest.approx(
+        expected + step["activations"] + step["logits"]
+    )
+    narrow = ModelShape(**{**vars(SHAPE), "vocab_size": 100})
+    expected = (weights + gradients + adam + 2e9) / GIB
+    assert learner_gib(wanted, narrow) == pytest.approx(RUNTIME_GIB["learner"] + expected)
 
 
 @given(stage=st.integers(0, 3), ranks=counts, checkpointing=st.booleans())
@@ -191,7 +257,8 @@ def test_sharding_and_checkpointing_never_cost_memory(
             "ranks": num_ranks,
             "gradient_checkpointing": is_checkpointing,
         }
-        return learner_gib(config(learner=learner), SHAPE)
+        parts = learner_parts(config(learner=learner), SHAPE)
+        return sum(gib for name, gib in parts.items() if name != "publication")
 
     here = gib(stage, ranks, checkpointing)
     assert gib(min(stage + 1, 3), ranks, checkpointing) <= here
@@ -208,46 +275,57 @@ def test_actor_memory_by_hand() -> None:
     assert actor_gib(stated, SHAPE) == pytest.approx(RUNTIME_GIB["actor"] + 4e9 / GIB + 1)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("tied", [False, True])
-def test_parameters_are_counted_as_the_model_has_them(tied: bool, tmp_path: Path) -> None:
-    from transformers import AutoModelForCausalLM
-
-    from learner.nano import build_nano
-
-    build_nano(tmp_path, tie_embeddings=tied)
-    shape = read_shape(str(tmp_path))
-    assert shape is not None
-    counted = AutoModelForCausalLM.from_pretrained(tmp_path).num_parameters()
-    assert shape.num_parameters == pytest.approx(counted, rel=1e-3)  # norms of queries and keys
-    assert shape.kv_size == 64 and shape.vocab_size == 128
-
-
-@pytest.mark.parametrize("text", ["{}", "no json", "[]", '{"hidden_size": "wide"}'])
-def test_an_unknown_shape_is_no_estimate(text: str, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(text)
-    assert read_shape(str(tmp_path)) is None
-    assert read_shape("some/hub-name") is None
-    planned = plan(config(), 2, shape=None)
-    assert planned.roles[-1].memory_gib is None
-    assert any("memory is unknown" in note for note in planned.notes)
+def test_an_engine_takes_its_share_of_a_gpu_whatever_it_needs() -> None:
+    wanted = config(
+        model={"dtype": "bfloat16", "max_length": 4096},
+        actors={
+            "in_process": False,
+            "max_concurrent": 1000,
+            "engine": {"gpu_memory_utilization": 0.5, "tensor_parallel_size": 2},
+        },
+    )
+    planned = plan(wanted, 8, gpus=("0", "1", "2"), gpu=toy(20), shape=SHAPE)
+    actor = planned.roles[-1]
+    assert actor.memory_gib == 10 and actor.gpus == ("1", "2")
+    cache = 2 * (10 - 3.0) * GIB - 2e9  # of the two GPUs, beside weights and runtime
+    held = int(cache // (2 * 2 * 24 * 512 * 4096))
+    assert any(f"the KV cache holds {held} rollouts of 4096 tokens" in n for n in planned.notes)
+    lines = [str(fit) for fit in planned.gpus]
+    assert lines[1] == "actor_000 10.0 <= 20.0 GiB of a toy: fits"
+    assert lines[0].endswith("> 20.0 GiB of a toy: does not fit")
+    assert [fit.index for fit in planned.gpus] == ["0", "1", "2"]
 
 
-def test_experts_all_count(tmp_path: Path) -> None:
-    dense = {
-        "hidden_size": 64,
-        "num_hidden_layers": 2,
-        "vocab_size": 100,
-        "num_attention_heads": 4,
-        "intermediate_size": 256,
-    }
-    sizes = []
-    for more in ({}, {"num_experts": 8, "moe_intermediate_size": 128}):
-        (tmp_path / "config.json").write_text(json.dumps({**dense, **more}))
-        shape = read_shape(str(tmp_path))
-        assert shape is not None
-        sizes.append(shape.num_parameters)
-    assert sizes[1] - sizes[0] == 2 * 3 * 64 * (8 * 128 - 256)
+def test_roles_on_one_gpu_are_added_up() -> None:
+    wanted = config(run={"colocate": True}, actors={"engine": {"gpu_memory_utilization": 0.5}})
+    (fit,) = plan(wanted, 8, gpus=("0",), gpu=toy(40), shape=SHAPE).gpus
+    assert fit.roles == ("learner_000", "actor_000")
+    assert fit.needs_gib[1] == 20
+    assert fit.fits is (fit.needs_gib[0] <= 20)
+
+
+def test_an_engine_without_room_for_one_rollout_is_said() -> None:
+    wanted = config(model={"max_length": 10**6})
+    notes = plan(wanted, 8, gpus=("0", "1"), gpu=toy(20), shape=SHAPE).notes
+    assert any("the actor does not fit" in note and "raise tensor_par" in note for note in notes)
+
+
+def test_gpus_by_name() -> None:
+    assert [gpu.name for gpu in parse_gpus("3xH100")] == ["H100-80"] * 3
+    assert parse_gpus("a100-40GB")[0].memory_mib == 40 * 1024
+    for text, error in (
+        ("8xA100", "must be a number and a GPU, such as 8xH100-80, of A100-40"),
+        ("2xH10-80", "got '2xH10-80'; did you mean 2xH100-80?"),
+        ("0xH100", "got '0xH100'"),
+        ("two of them", "got 'two of them'"),
+    ):
+        with pytest.raises(ConfigError) as raised:
+            parse_gpus(text)
+        assert error in str(raised.value)
+
+
+def toy(gib: int) -> Gpu:
+    return Gpu(name="toy", memory_mib=gib * 1024, driver="")
 
 
 def visible(planned: Plan) -> dict[str, str]:

@@ -98,7 +98,17 @@ def test_these_can_be_launched(values: dict[str, Any]) -> None:
         ),
         ({"objective": {"name": "grpo", "drift": 0.1}}, "objective.drift=0.1 has no effect"),
         ({"objective": {"clip_low": 0.1}}, "objective.clip_low=0.1 has no effect"),
-        ({"weights": {"backend": "ipc"}}, "weights.backend=ipc is not available"),
+        ({"weights": {"backend": "ipc"}}, "weights.backend=ipc needs run.colocate=true"),
+        (
+            {"run": {"colocate": True}, "weights": {"backend": "nccl"}},
+            "run.colocate=true needs weights.backend=ipc or gloo",
+        ),
+        (
+            {"run": {"colocate": True}, "learner": {"ranks": 2}},
+            "run.colocate=true needs learner.ranks=1 and one GPU an engine",
+        ),
+        ({"run": {"plan_for": "8xH100"}}, "run.plan_for=8xH100 is for dry_run=true"),
+        ({"model": {"init": "random"}}, "model.init=random needs model.shape, got {}"),
         ({"weights": {"timeout_s": 120.0}}, "actors.dead_after_s must be > weights.timeout_s=120"),
         ({"run": {"buffer_address": "ipc:///tmp/x"}}, "run.buffer_address must be tcp://host:port"),
         ({"run": {"weights_address": "tcp://host"}}, "run.weights_address must be tcp://host:port"),
