@@ -14,15 +14,21 @@ def _run(role: Role) -> None:
     from actors.client import BufferClient
     from actors.engine import SamplingEngine
     from actors.loop import ActorLoop
+    from actors.prompt_check import check_prompts
     from actors.scoring import Scorer
     from actors.stats import ActorStats
     from actors.stop_tokens import stop_token_ids
     from actors.weights import WeightReceiver
+    from async_r1.model_files import check_named_model
     from async_r1.tasks import load_task
+    from async_r1.templates import PromptForm
 
+    check_named_model(config.model.path, config.task)
     role.status("starting", f"loading {config.model.path} into vLLM")
     stops = stop_token_ids(config.model.path)
     tokenizer = AutoTokenizer.from_pretrained(config.model.path)
+    task = load_task(config.task)
+    check_prompts(config, task, PromptForm(config.task, tokenizer), "train", "eval")
     engine = SamplingEngine(config, seed=config.seed + role.index, stop_token_ids=stops)
     try:
         weights = WeightReceiver(role.resolved.weights_address, role.name, role.index, engine)
@@ -32,7 +38,7 @@ def _run(role: Role) -> None:
         role.status("starting", f"waiting for the buffer at {role.resolved.buffer_address}")
         known_version = client.join(time.monotonic())
         stats = ActorStats(role.metrics())
-        scorer = Scorer(config, load_task(config.task), tokenizer, stops)
+        scorer = Scorer(config, task, tokenizer, stops)
         role.status("running", "sampling")
         ActorLoop(config, engine, client, weights, scorer, stats).run(known_version)
         stats.version_loaded(engine, weights, client)

@@ -11,6 +11,7 @@ from async_r1.config import Config
 from async_r1.config_dir import resolve_path
 from async_r1.machine import read_machine
 from async_r1.memory import GIB
+from async_r1.model_files import check_model
 from async_r1.plan_text import plan_text
 from async_r1.records import new_run_dir, run_name
 from async_r1.role_view import RoleWatch
@@ -26,15 +27,16 @@ def main(argv: Sequence[str]) -> int:
 
 
 def prepare(config: Config) -> Config:
-    """Check all rules and resolve the model's path; what `fine_tune` takes.
+    """Check all rules, resolve the model's path and check its files; what `fine_tune` takes.
 
     Raises:
-        ConfigError: a rule is broken, or the model is not there.
+        ConfigError: a rule is broken, or the model is not there or could not run.
     """
     rules.check_sft(config)
     if config.model.init:
         return config
     path = resolve_path(config.model.path)
+    check_model(path, config.task, complete=not config.dry_run)
     return replace(config, model=replace(config.model, path=path))
 
 

@@ -12,6 +12,7 @@ from async_r1.config import Config
 from async_r1.config_dir import resolve_path
 from async_r1.machine import read_machine
 from async_r1.memory import GIB
+from async_r1.model_files import check_model
 from async_r1.plan_text import plan_text
 from async_r1.ports import check_addresses
 from async_r1.records import new_run_dir, run_name
@@ -34,16 +35,17 @@ def main(argv: Sequence[str]) -> int:
 
 
 def prepare(config: Config) -> Config:
-    """Check all rules and resolve the model's path; what `launch` takes.
+    """Check all rules, resolve the model's path and check its files; what `launch` takes.
 
     Raises:
-        ConfigError: a rule is broken, or the model is not there.
+        ConfigError: a rule is broken, or the model is not there or could not run.
     """
     from async_r1.sinks import check_sinks
 
     rules.check(config)
     check_sinks(config)
     path = resolve_path(config.model.path)
+    check_model(path, config.task, complete=not config.dry_run)
     return replace(config, model=replace(config.model, path=path))
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from async_r1 import messages, wire
 from async_r1.errors import TrainingError
+from async_r1.model_files import check_named_model
 from async_r1.role import Role
 from async_r1.types import Batch
 from learner import guards
@@ -62,6 +63,7 @@ class Learner:
         self.trained_tokens = 0
         temperature = config.actors.temperature
         role.status("starting", f"loading {config.model.path}")
+        check_named_model(config.model.path, config.task)
         self._source = source_dir(config.model.path)
         policy = load_policy(config.model, config.learner, temperature=temperature)
         self._reference: Reference | None = None

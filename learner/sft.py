@@ -15,6 +15,7 @@ from async_r1 import schema
 from async_r1.coldstart import examples
 from async_r1.config import Config, SftPhase
 from async_r1.errors import ConfigError, TrainingError
+from async_r1.model_files import check_named_model
 from async_r1.role import Role
 from async_r1.run_dir import write_json
 from async_r1.templates import PromptForm
@@ -141,6 +142,7 @@ def _check(config: Config) -> None:
 def _source(role: Role, config: Config, rank: int) -> Path:
     """Directory of the model to start from; made by rank 0 if it is to be new."""
     if not config.model.init:
+        check_named_model(config.model.path, config.task)
         return source_dir(config.model.path)
     path = role.run_dir.root / "init_model"
     if rank == 0:

@@ -276,7 +276,7 @@ def test_a_directory_that_holds_a_run_is_refused(fake: FakeRun) -> None:
     fake.go()
     assert fake.end()[0] == 0
     directory = fake.run.root.parent
-    overrides = [f"run.dir={directory}", "run.name=run", f"model.path={_any_model(directory)}"]
+    overrides = [f"run.dir={directory}", "run.name=run"]
     again = subprocess.run(
         [sys.executable, "-m", "async_r1", "launch", *overrides],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -286,8 +286,3 @@ def test_a_directory_that_holds_a_run_is_refused(fake: FakeRun) -> None:
     assert again.returncode == 2
     assert again.stderr.startswith(f"error: {fake.run.root} already holds a run; choose another")
     assert len(again.stderr.splitlines()) == 1
-
-
-def _any_model(directory: Path) -> Path:
-    (directory / "config.json").write_text("{}")
-    return directory

@@ -1,0 +1,35 @@
+"""Prompts that could never be answered are named before sampling begins."""
+
+from itertools import islice
+
+from async_r1.config import Config
+from async_r1.errors import ConfigError
+from async_r1.tasks.protocol import Prompt, Split, Task
+from async_r1.templates import PromptForm
+
+MAX_CHECKED = 20_000  # prompts of a split; a longer one further on is named when it is leased
+_MAX_LEAD = 1  # tokens before every text
+
+
+def check_prompts(config: Config, task: Task, form: PromptForm, *splits: Split) -> None:
+    """Refuse prompts that leave no room for a completion.
+
+    Raises:
+        ConfigError: naming the longest of them, its length, model.max_length and the template.
+    """
+    limit = config.model.max_length
+    prompts = (prompt for split in splits for prompt in islice(task.prompts(split), MAX_CHECKED))
+    lengths = ((_length(form, prompt, limit), prompt.prompt_id) for prompt in prompts)
+    longest, prompt_id = max(lengths, default=(0, ""))
+    if longest >= limit:
+        raise ConfigError(
+            f"model.max_length must be > {longest}, the length of prompt {prompt_id} under "
+            f"task.template={config.task.template}, got {limit}"
+        )
+
+
+def _length(form: PromptForm, prompt: Prompt, limit: int) -> int:
+    """Tokens; 0 for a text so short that it need not be tokenised: a token is a byte at least."""
+    if len(form.text(prompt.text).encode()) < limit - _MAX_LEAD:
+        return 0
+    return len(form.token_ids(prompt.text))
