@@ -1,17 +1,23 @@
-"""Keeps the best and worst rollouts of every draw as text, for people."""
+"""Keeps a few telling rollouts of every draw as text, for people."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from async_r1.channels import peer_name
 from async_r1.run_dir import RunDir
 from buffer.groups import ClosedGroup
 from buffer.rollout import Rollout
 
 
 def record_extremes(run_dir: RunDir, step: int, groups: list[ClosedGroup], count: int) -> None:
-    """Write the `count` best and worst rollouts, by total reward, of the groups of a step."""
+    """Write the `count` best and worst rollouts, by total reward, of the groups of a step, and
+    the one each with the most versions, the most leases and the most tokens; none if `count` is 0.
+
+    A row names in `kept` what it was kept for.
+    """
     pairs = [
         (float(reward), rollout)
         for group in groups
@@ -19,16 +25,30 @@ def record_extremes(run_dir: RunDir, step: int, groups: list[ClosedGroup], count
     ]
     pairs.sort(key=lambda pair: -pair[0])
     worst = pairs[max(count, len(pairs) - count) :]
-    rows = [_row(rollout, best=True) for _, rollout in pairs[:count]]
-    rows += [_row(rollout, best=False) for _, rollout in worst]
-    text = "".join(json.dumps(row) + "\n" for row in rows)
+    kept: dict[int, tuple[Rollout, list[str]]] = {}
+    chosen = [(rollout, "best") for _, rollout in pairs[:count]]
+    chosen += [(rollout, "worst") for _, rollout in worst]
+    if count and pairs:
+        rollouts = [rollout for _, rollout in pairs]
+        chosen += [(max(rollouts, key=key), name) for name, key in _MOST.items()]
+    for rollout, name in chosen:
+        kept.setdefault(rollout.rollout_id, (rollout, []))[1].append(name)
+    text = "".join(json.dumps(_row(rollout, names)) + "\n" for rollout, names in kept.values())
     run_dir.rollouts_file(step).write_text(text)
 
 
-def _row(rollout: Rollout, *, best: bool) -> dict[str, Any]:
+_MOST: dict[str, Callable[[Rollout], int]] = {
+    "most versions": lambda rollout: len(np.unique(rollout.versions)),
+    "most leases": lambda rollout: len(rollout.lease_starts),
+    "longest": lambda rollout: rollout.num_tokens,
+}
+
+
+def _row(rollout: Rollout, kept: list[str]) -> dict[str, Any]:
     versions = rollout.versions
     starts = np.flatnonzero(np.diff(versions, prepend=-1))
     counts = np.diff(np.append(starts, len(versions)))
+    ends = [*(start for start, _ in rollout.lease_starts), rollout.num_tokens][1:]
     return {
         "rollout_id": rollout.rollout_id,
         "prompt_id": rollout.prompt.prompt_id,
@@ -37,7 +57,13 @@ def _row(rollout: Rollout, *, best: bool) -> dict[str, Any]:
         "text": rollout.text,
         "rewards": rollout.rewards,
         "num_tokens": rollout.num_tokens,
+        "token_ids": rollout.token_ids.tolist(),
         "versions": [[int(versions[s]), int(n)] for s, n in zip(starts, counts, strict=True)],
+        "leases": [
+            [peer_name(holder), end - start]
+            for (start, holder), end in zip(rollout.lease_starts, ends, strict=True)
+        ],
+        "swaps": rollout.swaps,
         "truncated": rollout.truncated,
-        "best": best,
+        "kept": kept,
     }

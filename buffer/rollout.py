@@ -61,6 +61,7 @@ class Rollout:
     text: str = ""
     prompt_ids: Int32 | None = None
     swaps: list[int] = field(default_factory=list)
+    lease_starts: list[tuple[int, bytes]] = field(default_factory=list)  # offset and holder
     _tokens: TokenLog = field(default_factory=TokenLog)
     _accepted: dict[int, str] = field(default_factory=dict)  # this lease's segments by offset
 
@@ -130,6 +131,8 @@ class Rollout:
         self._check_follows(segment)
         if segment.prompt_ids is not None and self.prompt_ids is None:
             self.prompt_ids = np.array(segment.prompt_ids)
+        if not self._accepted and len(segment.token_ids):
+            self.lease_starts.append((segment.token_offset, holder))
         self._tokens.append(segment)
         self.swaps.extend(segment.swaps)
         self._accepted[segment.token_offset] = description

@@ -26,6 +26,7 @@ class Twin:
     of_this_lease: list[Segment] = field(default_factory=list)
     prompt: list[int] | None = None
     rewards: dict[str, float] | None = None
+    owners: list[tuple[int, bytes]] = field(default_factory=list)  # lease and holder by token
 
     def lease(self, holder: bytes) -> None:
         self.epoch += 1
@@ -53,6 +54,7 @@ class Twin:
         if segment.status is SegmentStatus.FINISHED and not self.tokens + new:
             return "error"
         self.tokens, self.prompt = self.tokens + new, prompt
+        self.owners += [(self.epoch, sender)] * len(new)
         self.of_this_lease.append(segment)
         if segment.status is SegmentStatus.SUSPENDED:
             self.release()
@@ -224,6 +226,8 @@ class Lockstep:
         arrays = (rollout.token_ids, rollout.logprobs, rollout.versions)
         both = list(zip(*(array.tolist() for array in arrays), strict=True))
         assert both == twin.tokens
+        changes = [i for i, owner in enumerate(twin.owners) if owner not in twin.owners[:i]]
+        assert rollout.lease_starts == [(i, twin.owners[i][1]) for i in changes]
         assert (rollout.state, rollout.holder) == (twin.state, twin.holder)
         assert (rollout.lease_epoch, rollout.num_tokens) == (twin.epoch, len(twin.tokens))
         if twin.tokens:
