@@ -53,7 +53,7 @@ def fine_tune(
     """
     machine = read_machine()
     started_at = time.time()
-    planned = machine_plan(config, machine, only_learner=True)
+    planned = machine_plan(config, machine, only="learner")
     if config.dry_run:
         shown = directory or str(Path(config.run.dir, run_name(config, started_at)))
         print(plan_text(config, planned, shown, machine.memory_total / GIB))
@@ -67,7 +67,7 @@ def fine_tune(
         overrides=overrides,
         commands=commands or role_commands(sft=True),
         make_display=lambda run_dir: StatusLines(run_dir, started_at),
-        only_learner=True,
+        only="learner",
     )
     if outcome.failure is not None:
         print_failure(outcome.failure)

@@ -14,7 +14,7 @@ from async_r1.fits import GpuFit, cache_notes, gpu_fits
 from async_r1.machine import Gpu
 from async_r1.model_shape import ModelShape
 from async_r1.plan_roles import RolePlan
-from async_r1.shares import divide_cores, divide_gpus, num_shards
+from async_r1.shares import Only, divide_cores, divide_gpus, num_computing, num_shards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ def plan(
     gpu: Gpu | None = None,
     shape: ModelShape | None = None,
     master_port: int = 0,
-    only_learner: bool = False,
+    only: Only = "",
 ) -> Plan:
     """Divide cores and GPUs between the roles.
 
@@ -51,7 +51,7 @@ def plan(
         gpu: of which kind they are, the smallest if they differ; for the memory estimate.
         shape: of the model, for the memory estimate.
         master_port: where the learner's ranks meet.
-        only_learner: as `async_r1 sft` runs.
+        only: the learner, as `async_r1 sft` runs, or an actor, as `eval` and `curate` do.
 
     Raises:
         ConfigError: there are too few GPUs, or the weight backend does not fit.
@@ -59,14 +59,14 @@ def plan(
     num_cores = config.run.num_cores or num_cores
     if config.run.device == "cpu":
         gpus = ()
-    _check_device(config, gpus, only_learner)
-    learner_gpus, actor_gpus = divide_gpus(config, gpus, only_learner)
-    num_actors = 0 if only_learner else config.actors.count
+    _check_device(config, gpus, only)
+    learner_gpus, actor_gpus = divide_gpus(config, gpus, only)
+    num_actors, num_ranks = num_computing(config, only)
     per_actor, per_rank = divide_cores(
-        num_cores, num_actors, config.learner.ranks, in_turns=config.mode == "sync"
+        num_cores, num_actors, num_ranks, in_turns=config.mode == "sync"
     )
-    roles = [] if only_learner else [_buffer(config)]
-    for index in range(config.learner.ranks):
+    roles = [] if only else [_buffer(config)]
+    for index in range(num_ranks):
         env = _env(per_rank[index], learner_gpus, is_learner=True)
         env |= _rendezvous(config, index, master_port)
         roles.append(
@@ -94,14 +94,14 @@ def plan(
                 env=env,
             )
         )
-    computing = num_actors + config.learner.ranks
+    computing = num_actors + num_ranks
     cache: Iterator[str] = iter(())
     if shape and gpu_gib and num_actors:
         cache = cache_notes(config, shape, num_shards(config), gpu_gib)
     return Plan(
         roles=tuple(roles),
         num_cores=num_cores,
-        staleness="" if only_learner else staleness_bound(config),
+        staleness="" if only else staleness_bound(config),
         notes=(*cache, *_notes(config, num_cores, computing, bool(gpus), shape)),
         gpus=tuple(gpu_fits(tuple(roles), gpu)) if gpu else (),
     )
@@ -165,7 +165,7 @@ def _rendezvous(config: Config, rank: int, master_port: int) -> dict[str, str]:
     }
 
 
-def _check_device(config: Config, gpus: Sequence[str], only_learner: bool) -> None:
+def _check_device(config: Config, gpus: Sequence[str], only: Only) -> None:
     if gpus:
         return
     if config.run.device == "gpu":
@@ -173,18 +173,19 @@ def _check_device(config: Config, gpus: Sequence[str], only_learner: bool) -> No
             "run.device=gpu needs GPUs that torch can use, there are none; set run.device=cpu, or "
             "see what would fit with dry_run=true and run.plan_for, such as 8xH100-80"
         )
-    if only_learner:
+    if only == "learner":
         return
-    if config.weights.backend in ("nccl", "ipc"):
+    if config.weights.backend in ("nccl", "ipc") and not only:
         raise ConfigError(
             f"weights.backend={config.weights.backend} needs GPUs, there are none; use "
             f"weights.backend=auto or gloo"
         )
     if num_shards(config) > 1:
+        num_actors, num_ranks = num_computing(config, only)
         raise ConfigError(
             f"actors.engine.tensor_parallel_size needs GPUs, there are none: an engine on a CPU is "
             f"one worker; set it to 1 (see what would fit with dry_run=true run.plan_for="
-            f"{config.learner.ranks + config.actors.count * num_shards(config)}xH100-80)"
+            f"{num_ranks + num_actors * num_shards(config)}xH100-80)"
         )
 
 

@@ -1,4 +1,4 @@
-"""Starts the roles of a run and sees it to its end, for `launch` and for `sft`."""
+"""Starts the roles of a run and sees it to its end, for every command that has some."""
 
 import logging
 import os
@@ -22,6 +22,7 @@ from async_r1.records import write_records
 from async_r1.role import Resolved
 from async_r1.run_dir import RunDir
 from async_r1.run_state import launcher_log, write_status
+from async_r1.shares import Only
 from async_r1.supervisor import Outcome, State, Supervisor
 
 ROOT = Path(__file__).resolve().parent.parent  # of the packages, installed or not
@@ -40,18 +41,18 @@ class Display(Protocol):
     def close(self) -> None: ...
 
 
-def role_commands(*, sft: bool = False) -> dict[str, list[str]]:
-    """The roles of this installation."""
+def role_commands(*, sft: bool = False, job: str = "") -> dict[str, list[str]]:
+    """The roles of this installation; `job` is what an actor samples for outside of the loop."""
     python = [sys.executable, "-P", "-m"]  # -P: a file in the working directory shadows nothing
     return {
         "buffer": [*python, "buffer"],
-        "actor": [*python, "actors"],
+        "actor": [*python, "actors", *(["--job", job] if job else [])],
         "learner": [*python, "learner", *(["--sft"] if sft else [])],
     }
 
 
 def machine_plan(
-    config: Config, machine: Machine, *, master_port: int = 0, only_learner: bool = False
+    config: Config, machine: Machine, *, master_port: int = 0, only: Only = ""
 ) -> Plan:
     """The plan for this machine, or with the GPUs of `run.plan_for` in place of its own.
 
@@ -72,7 +73,7 @@ def machine_plan(
         gpu=min(kinds, key=lambda gpu: gpu.memory_mib) if kinds else None,
         shape=shape,
         master_port=master_port,
-        only_learner=only_learner,
+        only=only,
     )
 
 
@@ -85,9 +86,11 @@ def run_roles(
     overrides: Sequence[str],
     commands: Commands,
     make_display: Callable[[RunDir], Display],
-    only_learner: bool = False,
+    only: Only = "",
 ) -> Outcome:
     """Start all roles, watch them, stop them; afterwards no process of the run is left.
+
+    The run is over when the learner's ranks are, or without a learner the actor.
 
     Args:
         started_at: time.time() of the launch.
@@ -96,7 +99,7 @@ def run_roles(
         ConfigError: the machine lacks what the configuration asks for.
     """
     buffer_port, weights_port, master_port = free_ports(config.run.host, 3)
-    roles = machine_plan(config, machine, master_port=master_port, only_learner=only_learner)
+    roles = machine_plan(config, machine, master_port=master_port, only=only)
     resolved = Resolved(
         config=config,
         run_dir=str(run_dir.root.resolve()),
@@ -127,6 +130,7 @@ def _supervise(
     run = resolved.config.run
     token = uuid.uuid4().hex
     base = _environment()
+    decides = "learner" if any(role.kind == "learner" for role in roles.roles) else "actor"
     last_resort = Guard(token, run.stop_timeout_s, base)
     try:
         with Supervisor(run, run_dir, token) as supervisor:
@@ -134,7 +138,7 @@ def _supervise(
             try:
                 for role in roles.roles:
                     process = _start(role, run_dir, commands, base, token)
-                    supervisor.add(process, is_learner=role.kind == "learner")
+                    supervisor.add(process, is_learner=role.kind == decides)
                 outcome = supervisor.watch(display.update, lambda: interrupts.count)
             finally:
                 display.close()
@@ -156,7 +160,7 @@ def _start(
     return process
 
 
-def _environment() -> dict[str, str]:
+def base_environment() -> dict[str, str]:
     """Of every process that the launcher starts."""
     env = {name: value for name, value in os.environ.items() if name != guard.VARIABLE}
     path = [str(ROOT), *filter(None, [env.get("PYTHONPATH")])]

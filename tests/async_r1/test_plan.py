@@ -179,7 +179,7 @@ def test_nccl_needs_gpus() -> None:
 
 
 def test_fine_tuning_plans_the_learner_alone() -> None:
-    planned = plan(config(learner={"ranks": 2}), 8, gpus=("0", "1"), only_learner=True)
+    planned = plan(config(learner={"ranks": 2}), 8, gpus=("0", "1"), only="learner")
     assert [role.name for role in planned.roles] == ["learner_000", "learner_001"]
 
 
@@ -334,3 +334,13 @@ def visible(planned: Plan) -> dict[str, str]:
 
 def notes(num_cores: int, count: int) -> tuple[str, ...]:
     return plan(config(actors={"count": count}), num_cores, shape=SHAPE).notes
+
+
+def test_an_actor_alone_has_all_cores_and_its_own_gpus() -> None:
+    alone = plan(config(actors={"count": 1}, learner={"ranks": 4}), 6, only="actor")
+    assert [(role.kind, role.threads) for role in alone.roles] == [("actor", 6)]
+    engine = {"tensor_parallel_size": 2}
+    on_gpus = plan(config(actors={"count": 1, "engine": engine}), 6, gpus=("3", "5"), only="actor")
+    assert on_gpus.roles[0].gpus == ("3", "5")
+    with pytest.raises(ConfigError, match="actors.count=1 x 2 a engine need 2 GPUs, there are 1"):
+        plan(config(actors={"count": 1, "engine": engine}), 6, gpus=("3",), only="actor")
