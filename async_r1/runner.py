@@ -129,7 +129,7 @@ def _supervise(
 ) -> Outcome:
     run = resolved.config.run
     token = uuid.uuid4().hex
-    base = _environment()
+    base = base_environment()
     decides = "learner" if any(role.kind == "learner" for role in roles.roles) else "actor"
     last_resort = Guard(token, run.stop_timeout_s, base)
     try:

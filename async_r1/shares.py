@@ -18,8 +18,8 @@ def divide_cores(
 
     Half of the cores go to each side, as far as every process has one. Ranks get equal shares,
     since a step waits for the slowest; actors get what is left, evenly. If actors and learner
-    compute `in_turns`, or one side is not there, each gets all cores. Never more threads at a time than cores, unless
-    there are fewer cores than processes that compute.
+    compute `in_turns`, each side gets all cores; so does a side that is alone. Never more threads
+    at a time than cores, unless there are fewer cores than processes that compute.
     """
     computing = max(1, num_cores - 1 if num_cores >= _CORES_FOR_BUFFER else num_cores)
     if in_turns or not num_actors or not num_ranks:

@@ -342,5 +342,5 @@ def test_an_actor_alone_has_all_cores_and_its_own_gpus() -> None:
     engine = {"tensor_parallel_size": 2}
     on_gpus = plan(config(actors={"count": 1, "engine": engine}), 6, gpus=("3", "5"), only="actor")
     assert on_gpus.roles[0].gpus == ("3", "5")
-    with pytest.raises(ConfigError, match="actors.count=1 x 2 a engine need 2 GPUs, there are 1"):
+    with pytest.raises(ConfigError, match=r"actors\.count=1 x 2 a engine need 2 GPUs, there are 1"):
         plan(config(actors={"count": 1, "engine": engine}), 6, gpus=("3",), only="actor")
