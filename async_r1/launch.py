@@ -10,6 +10,7 @@ from async_r1 import rules
 from async_r1.compose import Job, compose_jobs, run_jobs
 from async_r1.config import Config
 from async_r1.config_dir import resolve_path
+from async_r1.initial_model import make_initial_model
 from async_r1.machine import read_machine
 from async_r1.memory import GIB
 from async_r1.model_files import check_model
@@ -20,6 +21,7 @@ from async_r1.run_dir import RunDir
 from async_r1.run_state import print_failure
 from async_r1.runner import (
     Commands,
+    base_environment,
     machine_plan,
     role_commands,
     run_roles,
@@ -44,6 +46,8 @@ def prepare(config: Config) -> Config:
 
     rules.check(config)
     check_sinks(config)
+    if config.model.init:
+        return config
     path = resolve_path(config.model.path)
     check_model(path, config.task, complete=not config.dry_run)
     return replace(config, model=replace(config.model, path=path))
@@ -78,6 +82,9 @@ def launch(
     machine_plan(config, machine)  # refuses before there is a directory
     check_addresses(config.run)
     run_dir = new_run_dir(config, started_at, directory)
+    if config.model.init:
+        config = make_initial_model(config, run_dir, base_environment())
+        check_model(config.model.path, config.task, complete=True)
     outcome = run_roles(
         config,
         run_dir,

@@ -66,14 +66,6 @@ def model_shape(config: Config) -> tuple[ModelShape | None, str]:
     return (shape_of(config.model.shape) if config.model.shape else None), "model.shape"
 
 
-def read_values(config: Config) -> dict[str, Any]:
-    """The values of the policy's config.json, or `model.shape`; {} if neither is at hand."""
-    if config.model.init != "random":
-        for path in _config_files(config.model.path):
-            return _read(path) or {}
-    return dict(config.model.shape)
-
-
 def _config_files(path: str) -> list[Path]:
     local = Path(path) / "config.json"
     if not path or local.is_file():

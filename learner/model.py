@@ -1,6 +1,8 @@
 """The policy as the learner sees it: token ids in, log-probs of completion tokens out."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,8 @@ from async_r1.config import LearnerConfig, ModelConfig
 from async_r1.errors import ConfigError
 from learner.batching import MicroBatch
 from learner.logprob_head import LogprobHead
+
+_NAMED = 3  # weights, of those that a checkpoint lacks
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -52,7 +56,8 @@ def load_policy(model: ModelConfig, learner: LearnerConfig, *, temperature: floa
     """The policy of a checkpoint directory or HF name, on the CPU.
 
     Raises:
-        ConfigError: no such model, a dtype that cannot train, or a model without a plain head.
+        ConfigError: no such model, a checkpoint that is not of its config.json's architecture, a
+            dtype that cannot train, or a model without a plain head.
     """
     if model.dtype not in DTYPES:
         raise ConfigError(
@@ -60,11 +65,16 @@ def load_policy(model: ModelConfig, learner: LearnerConfig, *, temperature: floa
             f"float16 needs loss scaling, which would hide infinite gradients"
         )
     try:
-        network = AutoModelForCausalLM.from_pretrained(
-            model.path, dtype=DTYPES[model.dtype], attn_implementation="sdpa"
+        network, found = AutoModelForCausalLM.from_pretrained(
+            model.path,
+            dtype=DTYPES[model.dtype],
+            attn_implementation="sdpa",
+            ignore_mismatched_sizes=True,  # else refused, too, but without names
+            output_loading_info=True,
         )
     except (OSError, ValueError) as error:
         raise ConfigError(f"model.path {model.path!r} does not load: {error}") from error
+    _check_complete(model.path, found)
     if learner.gradient_checkpointing:
         network.gradient_checkpointing_enable({"use_reentrant": learner.zero_stage == 3})
         network.enable_input_require_grads()
@@ -84,6 +94,23 @@ def source_dir(path: str) -> Path:
     from huggingface_hub import snapshot_download
 
     return Path(snapshot_download(path, allow_patterns=["*.json", "*.txt", "*.model", "*.jinja"]))
+
+
+def _check_complete(path: str, found: Mapping[str, Any]) -> None:
+    """Weights that a checkpoint lacks were drawn at random, and would train without a word."""
+    wrong = [f"{name} is missing" for name in sorted(found["missing_keys"])]
+    wrong += [
+        f"{name} is {list(there)} instead of {list(here)}"
+        for name, there, here in sorted(found["mismatched_keys"])
+    ]
+    if wrong:
+        more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
+        unused = sorted(found["unexpected_keys"])
+        hint = f"; it has {unused[0]}, which no part of the model takes" if unused else ""
+        raise ConfigError(
+            f"model.path {path!r} holds a checkpoint of another architecture than its config.json "
+            f"says: {', '.join(wrong[:_NAMED])}{more}{hint}"
+        )
 
 
 def _projection(model: PreTrainedModel) -> nn.Linear:

@@ -146,6 +146,12 @@ def _source(role: Role, config: Config, rank: int) -> Path:
         return source_dir(config.model.path)
     path = role.run_dir.root / "init_model"
     if rank == 0:
+        if config.model.init == "random":
+            from learner.random_model import build_random
+
+            model = config.model
+            build_random(path, model.shape, seed=config.seed, dtype=model.dtype)
+            return path
         from learner.nano import build_nano
 
         build_nano(path, seed=config.seed, tie_embeddings=config.model.tie_embeddings)

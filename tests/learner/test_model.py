@@ -1,10 +1,13 @@
 """Chunked log-probs against the model's own logits."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
@@ -131,6 +134,58 @@ def test_models_that_change_their_logits_are_refused(nano_dir: Path) -> None:
     model.forward = capped
     with pytest.raises(ConfigError, match="changes its logits"):
         Policy(model, temperature=1.0, chunk=8)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "error"),
+    [
+        (
+            lambda weights: weights.pop("model.layers.1.mlp.up_proj.weight"),
+            "model.layers.1.mlp.up_proj.weight is missing",
+        ),
+        (
+            lambda weights: weights.update({"model.norm.weight": torch.ones(64)}),
+            "model.norm.weight is [64] instead of [128]",
+        ),
+        (
+            lambda weights: [
+                weights.update({f"transformer.{name}": weights.pop(name)}) for name in list(weights)
+            ],
+            "lm_head.weight is missing, model.embed_tokens.weight is missing, "
+            "model.layers.0.input_layernorm.weight is missing and 44 more; it has "
+            "transformer.lm_head.weight, which no part of the model takes",
+        ),
+    ],
+    ids=["missing", "mismatched", "renamed"],
+)
+def test_a_checkpoint_of_another_architecture_is_refused(
+    nano_dir: Path, tmp_path: Path, break_it: Callable[[dict[str, Tensor]], object], error: str
+) -> None:
+    shutil.copytree(nano_dir, tmp_path, dirs_exist_ok=True)
+    weights = load_file(nano_dir / "model.safetensors")
+    break_it(weights)
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigError) as raised:
+        load_policy(ModelConfig(path=str(tmp_path)), LearnerConfig(), temperature=1.0)
+    assert "another architecture than its config.json says: " + error in str(raised.value)
+
+
+def test_attention_is_causal_without_a_mask_of_all_pairs(
+    nano_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a mask tensor a GPU would fall back from flash attention, and hold all pairs."""
+    policy = load_policy(ModelConfig(path=str(nano_dir)), LearnerConfig(), temperature=1.0)
+    calls: list[tuple[Any, bool]] = []
+    plain = nn.functional.scaled_dot_product_attention
+
+    def watched(*args: Any, attn_mask: Any = None, is_causal: bool = False, **kwargs: Any) -> Any:
+        calls.append((attn_mask, is_causal))
+        return plain(*args, attn_mask=attn_mask, is_causal=is_causal, **kwargs)
+
+    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", watched)
+    token_logprobs(policy, micro_batch())
+    assert len(calls) == policy.model.config.num_hidden_layers
+    assert all(mask is None and is_causal for mask, is_causal in calls)
 
 
 def test_unusable_models_are_named() -> None:
