@@ -40,8 +40,11 @@ def _run(role: Role) -> None:
         stats = ActorStats(role.metrics())
         scorer = Scorer(config, task, tokenizer, stops)
         role.status("running", "sampling")
-        ActorLoop(config, engine, client, weights, scorer, stats).run(known_version)
-        stats.version_loaded(engine, weights, client)
+        try:
+            ActorLoop(config, engine, client, weights, scorer, stats).run(known_version)
+            stats.version_loaded(engine, weights, client, scorer)
+        finally:
+            scorer.close()
         client.close()
         weights.close()
     finally:

@@ -1,12 +1,13 @@
 """The actor's loop: leases in; step the engine; segments and scores out; weights between steps.
 
     learner --weights--> engine --chunks--> segmenters --segments--> buffer
-    buffer --leases----> engine
+    buffer --leases----> engine     finished rollouts --> scorer --scores--> buffer
 
 | waits for | unblocked by |
 |---|---|
 | leases | any event at the buffer that admits a group or makes a rollout eligible |
 | credit | the buffer's acknowledgements |
+| scores, of the processes that make them | their end, or `reward.timeout_s` |
 | a full version, after a broken transfer | the learner's next publication |
 """
 
@@ -24,7 +25,7 @@ from actors.weights import WeightReceiver
 from async_r1.channels import wait_any
 from async_r1.config import Config
 from async_r1.errors import ConfigError
-from async_r1.types import EVAL_GROUP, FinishReason, Lease, LeaseKind, SegmentStatus
+from async_r1.types import EVAL_GROUP, FinishReason, Lease, LeaseKind, Score, SegmentStatus
 
 HEARTBEAT_S = 1.0
 IDLE_POLL_S = 0.2
@@ -72,11 +73,12 @@ class ActorLoop:
         """One round: weights, messages, leases, one engine step."""
         if self._weights.poll():
             self._outdated = False
-            self._stats.version_loaded(self._engine, self._weights, self._client)
+            self._stats.version_loaded(self._engine, self._weights, self._client, self._scorer)
         now = time.monotonic()
         self._take(self._client.receive(now))
         self._client.heartbeat(now, HEARTBEAT_S)
-        self._client.request_leases(self._config.actors.max_concurrent - len(self._rollouts))
+        self._send_scores()
+        self._client.request_leases(self._num_free)
         if self._can_step:
             started = time.monotonic()
             chunks = self._engine.step()
@@ -97,9 +99,16 @@ class ActorLoop:
             and not self._client.blocked
         )
 
+    @property
+    def _num_free(self) -> int:
+        """In sync mode what is being scored counts: a version starts when all of it is done."""
+        scoring = self._scorer.num_pending if self._config.mode == "sync" else 0
+        return self._config.actors.max_concurrent - len(self._rollouts) - scoring
+
     def _wait(self) -> None:
         """Sleep until a socket has something; short enough for heartbeats and deadlines."""
-        wait_any([self._client.dealer, self._weights.dealer], IDLE_POLL_S)
+        dealers = [self._client.dealer, self._weights.dealer]
+        wait_any(dealers, min(IDLE_POLL_S, self._scorer.due_s()), self._scorer.fds)
 
     def _take(self, inbox: Inbox) -> None:
         for rollout_id, epoch in inbox.revoked:
@@ -159,16 +168,28 @@ class ActorLoop:
     def _score(self, lease: Lease, token_ids: list[int], reason: FinishReason | None) -> None:
         assert reason is not None
         started = time.monotonic()
-        score = self._scorer.score(
-            rollout_id=lease.rollout_id,
-            lease_epoch=lease.lease_epoch,
+        self._scorer.submit(
+            (lease.rollout_id, lease.lease_epoch),
             prompt_id=lease.prompt_id,
             token_ids=np.asarray(token_ids, dtype=np.int32),
             finish_reason=reason,
             prefix=self._eval_prefix(lease),
         )
         self._stats.scored(time.monotonic() - started)
-        self._client.send_score(score)
+        self._send_scores()
+
+    def _send_scores(self) -> None:
+        for scored in self._scorer.finished():
+            rollout_id, lease_epoch = scored.key
+            self._client.send_score(
+                Score(
+                    rollout_id=rollout_id,
+                    lease_epoch=lease_epoch,
+                    rewards=scored.rewards,
+                    text=scored.text,
+                    error=scored.error,
+                )
+            )
 
     def _eval_prefix(self, lease: Lease) -> str:
         """What evaluation puts after the prompt, also when the lease is for scoring only."""

@@ -4,6 +4,7 @@ import time
 
 from actors.client import BufferClient
 from actors.engine import SamplingEngine, TokenChunk
+from actors.scoring import Scorer
 from actors.weights import WeightReceiver
 from async_r1.metrics import MetricsWriter
 
@@ -42,7 +43,11 @@ class ActorStats:
         self._scoring_s += seconds
 
     def version_loaded(
-        self, engine: SamplingEngine, weights: WeightReceiver, client: BufferClient
+        self,
+        engine: SamplingEngine,
+        weights: WeightReceiver,
+        client: BufferClient,
+        scorer: Scorer,
     ) -> None:
         """Write the row of the time since the last version."""
         now = time.monotonic()
@@ -65,6 +70,8 @@ class ActorStats:
                 "time/idle_s": self._waiting_s,
                 "segments/sent": client.num_segments,
                 "leases/suspended": self.suspended,
+                "scores/pending": scorer.num_pending,
+                "scores/processes_replaced": scorer.num_replaced,
             }
         )
         self._since, self._engine_s, self._waiting_s, self._scoring_s = now, 0.0, 0.0, 0.0

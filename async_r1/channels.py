@@ -4,6 +4,7 @@ One ROUTER (a server) and many DEALERs (its peers). Both keep order per peer and
 queues have no limit here because credits and outstanding requests bound them above.
 """
 
+import math
 import os
 from collections.abc import Sequence
 
@@ -95,12 +96,14 @@ class Router:
         self._socket.close()
 
 
-def wait_any(dealers: Sequence[Dealer], timeout_s: float) -> None:
-    """Return when any of the dealers has a message, or after the timeout."""
+def wait_any(dealers: Sequence[Dealer], timeout_s: float, fds: Sequence[int] = ()) -> None:
+    """Return when a dealer has a message or a file descriptor is readable, or after the timeout."""
     poller = zmq.Poller()
     for dealer in dealers:
         poller.register(dealer.socket, zmq.POLLIN)
-    poller.poll(int(timeout_s * 1000))
+    for fd in fds:
+        poller.register(fd, zmq.POLLIN)
+    poller.poll(math.ceil(timeout_s * 1000))
 
 
 def peer_name(peer: bytes) -> str:

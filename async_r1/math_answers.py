@@ -9,9 +9,9 @@ math-verify parses both to sympy; this module decides what it is given, because 
 - does not read single letters outside of mathematics: choices (A to Z) are compared as letters;
 - calls two empty answers different: a reference that says nothing is None here, never 0.
 
-What it accepts, and this module with it: units are dropped (`12 cm` is 12), separators too (`1,234`),
-`50%` equals both 0.5 and 50, and decimals equal fractions to six digits (0.333333 is 1/3, 0.333
-is not).
+What it accepts, and this module with it: units are dropped (`12 cm` is 12), separators too
+(`1,234`), `50%` equals both 0.5 and 50, and decimals equal fractions to six digits (0.333333 is
+1/3, 0.333 is not).
 """
 
 import logging

@@ -207,6 +207,8 @@ def write_score(score: Score) -> Message:
         "rewards": score.rewards,
         "text": score.text,
     }
+    if score.error:
+        values["error"] = score.error
     return Message("score", values)
 
 
@@ -214,10 +216,14 @@ def read_score(message: Message) -> Score:
     """Score of a `score` message.
 
     Raises:
-        WireError: a reward is absent, not a number, or not finite as a float32.
+        WireError: a reward is absent, not a number, or not finite as a float32; or there are
+            rewards in spite of an error.
     """
     rewards = get(message, "rewards", dict)
-    for name in ("task", "total"):
+    error = get(message, "error", str) if "error" in message.values else ""
+    if error and rewards:
+        raise WireError(f"score.rewards must be empty beside an error, got {list(rewards)}")
+    for name in () if error else ("task", "total"):
         if name not in rewards:
             raise WireError(f"score.rewards must hold {name!r}, got {list(rewards)}")
     for name, value in rewards.items():
@@ -228,6 +234,7 @@ def read_score(message: Message) -> Score:
         lease_epoch=_natural(message, "lease_epoch"),
         rewards={name: float(value) for name, value in rewards.items()},
         text=get(message, "text", str),
+        error=error,
     )
 
 

@@ -106,7 +106,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """The rewards of a finished rollout.
+    """The rewards of a finished rollout, or why it has none.
 
     `rewards` holds each term by name, "task" (accuracy alone) and "total" (weighted sum).
     Example: `{"accuracy": 1.0, "format": 1.0, "task": 1.0, "total": 1.1}`.
@@ -114,8 +114,9 @@ class Score:
 
     rollout_id: int
     lease_epoch: int
-    rewards: dict[str, float]
+    rewards: dict[str, float]  # empty if there is an error
     text: str
+    error: str = ""  # one line: "ValueError: … (reward.py:12)", or "took more than 10 s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ GOOD = "<think>a</think><answer>3367</answer>"
 
 
 def score(text, truncated=False, **weights):
-    rewards = make_rewards(RewardConfig(**weights), TASK)
+    rewards = make_rewards(RewardConfig(**weights), TaskConfig(), TASK)
     return rewards.score(PROMPT, Completion(text, len(text), truncated=truncated))
 
 
@@ -61,7 +61,43 @@ def test_terms_need_weights_and_may_not_take_the_names_of_results():
     def one(prompt, completion):
         return 1.0
 
+    def right(prompt, completion):
+        return 1.0, {}
+
     with pytest.raises(AssertionError):
-        Rewards(one, {"brevity": one}, {})
+        Rewards(right, {"brevity": one}, {"accuracy": 1.0})
     with pytest.raises(AssertionError):
-        Rewards(one, {"total": one}, {"total": 1.0})
+        Rewards(right, {"total": one}, {"accuracy": 1.0, "total": 1.0})
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 1e39, None, "1"])
+def test_no_reward_that_is_not_a_finite_number_gets_out(bad):
+    def right(prompt, completion):
+        return 1.0, {}
+
+    completion = Completion(GOOD, 3, truncated=False)
+    for rewards in (
+        Rewards(lambda p, c: (bad, {}), {}, {"accuracy": 1.0}),
+        Rewards(right, {"brevity": lambda p, c: bad}, {"accuracy": 1.0, "brevity": 0.0}),
+        Rewards(lambda p, c: (1.0, {"extra": bad}), {}, {"accuracy": 1.0}),
+    ):
+        outcome = rewards.outcome(PROMPT, completion)
+        assert outcome.rewards == {} and repr(bad) in outcome.error
+    huge = Rewards(right, {"brevity": lambda p, c: 3e38}, {"accuracy": 1.0, "brevity": 2.0})
+    assert "total must be finite" in huge.outcome(PROMPT, completion).error
+
+
+def test_a_task_that_raises_is_an_outcome_and_ctrl_c_is_not():
+    def raises(error):
+        def check(prompt, completion):
+            raise error
+
+        return Rewards(check, {}, {"accuracy": 1.0})
+
+    completion = Completion(GOOD, 3, truncated=False)
+    outcome = raises(ZeroDivisionError("one\n two")).outcome(PROMPT, completion)
+    assert outcome.error.startswith(f"ZeroDivisionError: one two ({__file__}:")
+    long = raises(ValueError("x" * 9999)).outcome(PROMPT, completion)
+    assert len(long.error) < 1000
+    with pytest.raises(KeyboardInterrupt):
+        raises(KeyboardInterrupt()).outcome(PROMPT, completion)
