@@ -6,14 +6,14 @@ from async_r1.config_task import TaskConfig
 from async_r1.errors import TaskError
 from async_r1.schema import nearest
 from async_r1.tasks.arithmetic import Arithmetic
-from async_r1.tasks.long_sums import LongSums
+from async_r1.tasks.long_sort import LongSort
 from async_r1.tasks.protocol import Completion, DemonstratingTask, Prompt, Split, Task
 
 __all__ = ["TASKS", "Completion", "DemonstratingTask", "Prompt", "Split", "Task", "load_task"]
 
 TASKS: dict[str, Callable[[TaskConfig], Task]] = {
     "arithmetic": Arithmetic,
-    "long_sums": LongSums,
+    "long_sort": LongSort,
 }
 
 
