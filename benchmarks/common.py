@@ -120,9 +120,9 @@ def quantile(values: Iterable[float], q: float) -> float | None:
 
 
 def ratio_of_medians(above: Iterable[float | None], below: Iterable[float | None]) -> float | None:
-    """Median over median; None if either lacks a value, since the missing ones are the large."""
+    """Median over median; None if a value is missing (it would be a large one) or that below 0."""
     a, b = list(above), list(below)
-    if not a or not b or None in a or None in b:
+    if not a or not b or None in a or None in b or not statistics.median(b):  # type: ignore[type-var]
         return None
     return float(statistics.median(a) / statistics.median(b))  # type: ignore[type-var]
 

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +27,7 @@ class Costs:
     """What the rows of a run do not tell, by role.
 
     `cpu_s` is user and system time, as of the last look before the process was gone; `running_s`
-    the time from the launch until the role first said that it was running.
+    the time from the launch, as in the rows, until the role first said that it was running.
     """
 
     cpu_s: dict[str, float] = field(default_factory=dict)
@@ -74,7 +73,9 @@ def run(
             )
         if code != 0:
             raise SystemExit(f"the run in {directory} failed (exit code {code}); see its logs")
-        kept.write_text(json.dumps({"cpu_s": costs.cpu_s, "running_s": costs.running_s}))
+        launched = read_json(RunDir(directory).resolved)["started_at"]
+        running_s = {role: since - launched for role, since in costs.running_s.items()}
+        kept.write_text(json.dumps({"cpu_s": costs.cpu_s, "running_s": running_s}))
     return Run(RunView(directory), Costs(**json.loads(kept.read_text())))
 
 
@@ -99,20 +100,20 @@ def _watch(directory: Path) -> Iterator[Costs]:
 
 def _follow(directory: Path, costs: Costs, ended: threading.Event) -> None:
     """Read process times until the run ends; the launcher's are counted from now on."""
-    began, this = time.time(), psutil.Process()
+    this = psutil.Process()
     launcher = _cpu_s(this)
     while not ended.wait(_POLL_S):
         for path in RunDir(directory).roles.glob("[!.]*.json"):
             # A role that is about to start or end.
             with contextlib.suppress(psutil.Error, RunDirError, KeyError):
-                _note(path.stem, read_json(path), began, costs)
+                _note(path.stem, read_json(path), costs)
         costs.cpu_s["launcher"] = _cpu_s(this) - launcher
 
 
-def _note(role: str, said: dict[str, Any], began: float, costs: Costs) -> None:
+def _note(role: str, said: dict[str, Any], costs: Costs) -> None:
     costs.cpu_s[role] = _cpu_s(psutil.Process(said["pid"]))
     if said["state"] == "running":
-        costs.running_s.setdefault(role, said["since"] - began)
+        costs.running_s.setdefault(role, said["since"])
 
 
 def _cpu_s(process: psutil.Process) -> float:
