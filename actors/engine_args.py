@@ -9,12 +9,14 @@ from async_r1.schema import nearest
 
 
 def weight_backend(config: Config) -> str:
-    """The transfer backend: `weights.backend`, or by device when it is `auto`."""
-    if config.weights.backend != "auto":
-        return config.weights.backend
-    from vllm.platforms import current_platform
+    """vLLM's name of the transfer engine: of `weights.backend`, or by device when it is `auto`."""
+    backend: str = config.weights.backend
+    if backend == "auto":
+        from vllm.platforms import current_platform
 
-    return "gloo" if current_platform.is_cpu() else "nccl"
+        on_gpu = "ipc" if config.run.colocate else "nccl"
+        backend = "gloo" if current_platform.is_cpu() else on_gpu
+    return "async_r1_ipc" if backend == "ipc" else backend
 
 
 def engine_arguments(config: Config, seed: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ heads x head size), in a dtype of b bytes, M learner ranks and ZeRO stage z:
                    gradients    4 P, in float32      / M from z = 2
                    Adam         8 P, and 4 P of float32 weights if b < 4;  / M from z = 1
                    reference    b P for GRPO's KL
+                   staging      b P, where weights go through memory of a shared GPU (ipc)
                    and the greater of a micro-batch and a publication:
                    activations  17 b h L per token of a micro-batch (Korthikanti et al. 2022,
                                 arXiv 2205.05198, eq. 1 without the attention matrix); with
@@ -38,7 +39,7 @@ _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 def learner_gib(config: Config, shape: ModelShape, *, on_gpu: bool = False) -> float:
     """Memory of one learner rank."""
     parts = learner_parts(config, shape)
-    states = sum(parts[name] for name in ("weights", "gradients", "adam", "reference"))
+    states = sum(parts[name] for name in ("weights", "gradients", "adam", "reference", "staging"))
     step = sum(parts[name] for name in ("activations", "logits", "projection"))
     runtime = GPU_RUNTIME_GIB if on_gpu else RUNTIME_GIB
     return runtime["learner"] + states + max(step, parts["publication"])
@@ -59,12 +60,14 @@ def learner_parts(config: Config, shape: ModelShape) -> dict[str, float]:
     hidden += 17 * shape.hidden_size if learner.gradient_checkpointing else 0
     rows = min(learner.logprob_chunk_tokens, learner.micro_batch_tokens)
     projection = 4 * shape.vocab_size * shape.hidden_size * (2 if low_precision else 1)
+    has_staging = config.run.colocate and config.weights.backend != "gloo"
     has_reference = config.objective.name == "grpo" and config.objective.kl > 0
     return {
         "weights": width * parameters / shard(3) / GIB,
         "gradients": 4 * parameters / shard(2) / GIB,
         "adam": (12 if low_precision else 8) * parameters / shard(1) / GIB,
         "reference": (width * parameters if has_reference else 0) / GIB,
+        "staging": (width * parameters if has_staging else 0) / GIB,
         "activations": width * hidden * learner.micro_batch_tokens / GIB,
         "logits": 3 * 4 * shape.vocab_size * rows / GIB,
         "projection": projection / GIB,

@@ -65,6 +65,7 @@ LEARNER = (
     Metric("time/wait_batch_s", "s", "of it, waiting for the batch"),
     Metric("time/train_s", "s", "of it, computing"),
     Metric("time/publish_s", "s", "publication of the version, from pause to resumption"),
+    Metric("time/transfer_s", "s", "the part of it in which weights travelled and were loaded"),
     Metric("publish/bytes", "bytes", "of weights sent to each actor"),
     Metric("publish/num_actors", "actors", "that took the version"),
     Metric("learner/idle_frac", "share", "of the step spent waiting for the batch"),

@@ -55,6 +55,9 @@ class GlooSender:
         assert self._store is not None
         self._group = ProcessGroupGloo(self._store, 0, self._world_size, self._timeout)
 
+    def stage(self, tensors: Tensors) -> None:
+        """Nothing to do: members receive while `send` sends."""
+
     def update_info(self, version: int) -> dict[str, Any]:
         return {"policy_version": version}
 

@@ -69,6 +69,9 @@ class NcclSender:
 
         self._with_deadline(join, "NCCL rendezvous")
 
+    def stage(self, tensors: Tensors) -> None:
+        """Nothing to do: members receive while `send` sends."""
+
     def update_info(self, version: int) -> dict[str, Any]:
         return self._metadata
 
@@ -77,6 +80,7 @@ class NcclSender:
 
         def broadcast() -> None:
             torch.cuda.set_device(self._device)
+            torch.cuda.synchronize()  # the producer reads on streams of its own
             packed_nccl_broadcast_producer(
                 iterator=((name, tensor.to(self._device)) for name, tensor in tensors),
                 group=self._group,

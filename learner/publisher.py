@@ -79,19 +79,24 @@ class WeightPublisher:
         started = time.monotonic()
         self.poll()
         tensors = [(name, tensor.detach()) for name, tensor in weights]
+        transfer_s = 0.0
         if self._actors:
             if sorted(self._actors) != self._group:
                 self._form_group(tensors)
+            transfer_started = time.monotonic()
+            self._sender.stage(tensors)
             update = self._sender.update_info(version)
             values = {"policy_version": version, "parent": parent, "update_info": update}
             self._announce("weights_update", dict.fromkeys(self._group, values))
             done = Message("weights_done", {"policy_version": version})
             self._guarded(done, lambda: self._sender.send(tensors))
+            transfer_s = time.monotonic() - transfer_started
             for peer in self._group:
                 self._actors[peer].policy_version = version
         num_bytes = sum(tensor.nbytes for _, tensor in tensors)
         return {
             "time/publish_s": time.monotonic() - started,
+            "time/transfer_s": transfer_s,
             "publish/bytes": float(num_bytes),
             "publish/num_actors": float(len(self._actors)),
         }

@@ -1,4 +1,4 @@
-"""The learner's end of each weight-transfer backend: gloo of our own, nccl of vLLM's."""
+"""The learner's end of each weight-transfer backend: gloo and ipc of our own, nccl of vLLM's."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -28,6 +28,9 @@ class Sender(Protocol):
     def connect(self) -> None:
         """Join the group that `open` prepared; blocks until the members did, or a deadline."""
 
+    def stage(self, tensors: Tensors) -> None:
+        """Make a version ready before it is announced, where members read it by themselves."""
+
     def update_info(self, version: int) -> dict[str, Any]:
         """What the members' transfer engines need to receive the next version."""
 
@@ -38,14 +41,15 @@ class Sender(Protocol):
 
 
 def make_sender(config: Config, host: str, device: torch.device) -> Sender:
-    """The sender of `weights.backend`; `auto` is gloo on CPU and nccl on GPU.
+    """The sender of `weights.backend`; `auto` is gloo on CPU, nccl on GPU, ipc on a shared GPU.
 
     Raises:
         ConfigError: the backend does not fit the device.
     """
     backend = config.weights.backend
     if backend == "auto":
-        backend = "gloo" if device.type == "cpu" else "nccl"
+        on_gpu = "ipc" if config.run.colocate else "nccl"
+        backend = "gloo" if device.type == "cpu" else on_gpu
     if backend == "gloo":
         from learner.gloo_sender import GlooSender
 
@@ -56,4 +60,6 @@ def make_sender(config: Config, host: str, device: torch.device) -> Sender:
         from learner.nccl_sender import NcclSender
 
         return NcclSender(host, device, config.weights.timeout_s)
-    raise ConfigError(f"weights.backend={backend} is not available; use nccl")
+    from learner.ipc_sender import IpcSender
+
+    return IpcSender(device)
