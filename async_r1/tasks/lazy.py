@@ -1,0 +1,35 @@
+"""A sequence of prompts that are made when they are read."""
+
+from collections.abc import Callable, Sequence
+from typing import overload
+
+from async_r1.tasks.protocol import Prompt
+
+
+class LazyPrompts(Sequence[Prompt]):
+    """`make(position)` for each position; keeps nothing."""
+
+    def __init__(self, size: int, make: Callable[[int], Prompt]) -> None:
+        """`make` takes 0 to size - 1, and gives the same prompt each time."""
+        self._size = size
+        self._make = make
+
+    def __len__(self) -> int:
+        return self._size
+
+    @overload
+    def __getitem__(self, position: int) -> Prompt: ...
+    @overload
+    def __getitem__(self, position: slice) -> "LazyPrompts": ...
+    def __getitem__(self, position: int | slice) -> "Prompt | LazyPrompts":
+        chosen = range(self._size)[position]
+        if isinstance(chosen, range):
+            return LazyPrompts(len(chosen), lambda position: self._make(chosen[position]))
+        return self._make(chosen)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or len(other) != len(self):
+            return False
+        return all(mine == theirs for mine, theirs in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
