@@ -151,6 +151,7 @@ def measure(
             "experiment=demo_sync" if mode == "sync" else "experiment=demo",
             f"seed={seed}",
             f"learner.num_updates={updates}",
+            f"learner.warmup_updates={min(5, updates // 2)}",
             f"eval.every={args.eval_every}",
             f"task.num_eval={args.num_eval}",
             *layout.overrides,

@@ -107,6 +107,7 @@ def run_overrides(args: Any, sizes: dict[str, int]) -> list[str]:
     return [
         "experiment=demo",
         f"learner.num_updates={args.updates}",
+        f"learner.warmup_updates={min(5, args.updates // 2)}",
         f"learner.groups_per_update={sizes['groups']}",
         f"learner.checkpoint_every={args.every}",
         f"task.num_eval={sizes['num_eval']}",
