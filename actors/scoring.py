@@ -102,8 +102,8 @@ class Scorer:
         In sync mode in the order of `submit`, so that nothing depends on how long a score took.
         """
         if self._pool is not None:
-            for key, outcome in self._pool.poll():
-                self._pending[key].outcome = outcome
+            for key, result in self._pool.poll():
+                self._pending[key].outcome = result
         scored = []
         for key, pending in list(self._pending.items()):
             outcome = pending.outcome

@@ -7,6 +7,7 @@ Each rule names the fields, what was given and a way out. What depends on the ma
 import re
 from collections.abc import Callable, Iterator
 
+from async_r1 import rules_offline
 from async_r1.config import Config
 from async_r1.errors import ConfigError
 from async_r1.passthrough import deepspeed_conflicts, engine_conflicts
@@ -38,6 +39,15 @@ def check_sft(config: Config) -> None:
         ConfigError: one line for the first rule that is broken.
     """
     _apply(config, (_phases, *_COMMON_RULES))
+
+
+def check_offline(config: Config) -> None:
+    """Refuse what `eval` and `curate` could not do.
+
+    Raises:
+        ConfigError: one line for the first rule that is broken.
+    """
+    _apply(config, _OFFLINE_RULES)
 
 
 def _apply(config: Config, rules: tuple[Rule, ...]) -> None:
@@ -145,8 +155,9 @@ def _lengths(config: Config) -> Iterator[str]:
 
 def _rewards(config: Config) -> Iterator[str]:
     reward = config.reward
-    if reward.accuracy == 0 and reward.format == 0:
-        yield "reward.accuracy and reward.format are both 0: no group could ever train"
+    names = ("accuracy", "format", "language", "length", "overlong", "repetition")
+    if not any(getattr(reward, name) for name in names):
+        yield f"all weights of reward are 0 ({', '.join(names)}): no group could ever train"
 
 
 def _objective(config: Config) -> Iterator[str]:
@@ -246,4 +257,17 @@ _TRAINING_RULES: tuple[Rule, ...] = (
     _addresses,
     engine_conflicts,
 )
-_COMMON_RULES: tuple[Rule, ...] = (_parameters, _optimizer, deepspeed_conflicts)
+_COMMON_RULES: tuple[Rule, ...] = (
+    _parameters,
+    _optimizer,
+    deepspeed_conflicts,
+    rules_offline.template,
+)
+_OFFLINE_RULES: tuple[Rule, ...] = (
+    _model,
+    rules_offline.template,
+    rules_offline.room,
+    rules_offline.evaluate,
+    _machine,
+    engine_conflicts,
+)

@@ -53,7 +53,8 @@ class Drawing:
     def put(self, group: ClosedGroup) -> None:
         """Take a closed group into the table, or let it leave untrained."""
         self._stats.group_closed(group)
-        if group.zero_variance and not self._config.buffer.keep_zero_variance:
+        unwanted = group.zero_variance and not self._config.buffer.keep_zero_variance
+        if group.too_few or unwanted:
             if self.admission.closed_untrained(group.group_id):
                 self.table.rate_limiter.inserted()
         else:
@@ -69,11 +70,14 @@ class Drawing:
             TrainingError: too many batches' worth of groups passed without a usable one.
         """
         if self._barren_quotas >= self._config.buffer.max_unusable_publishes:
+            limit = self._config.buffer.max_unusable_publishes
+            error = self._stats.last_reward_error
             raise TrainingError(
                 f"no usable group in {self._barren_quotas} batches' worth: the rewards of every "
-                f"group are equal, or all of its tokens overdue. Make task.levels easier or "
-                f"harder, raise buffer.group_size, or check the reward "
-                f"(buffer.max_unusable_publishes={self._config.buffer.max_unusable_publishes})"
+                f"group are equal, or could not be worked out, or all of its tokens overdue. Make "
+                f"task.levels easier or harder, raise buffer.group_size, or check the reward "
+                f"(buffer.max_unusable_publishes={limit})"
+                + (f"; the last reward error: {error}" if error else "")
             )
 
     def draw(self, version: int, live: list[Group]) -> Batch | None:

@@ -19,11 +19,18 @@ class Evaluation:
 
     @property
     def complete(self) -> bool:
-        return all(rollout.state is RolloutState.SCORED for rollout in self.rollouts)
+        return self.num_missing == 0
+
+    @property
+    def num_missing(self) -> int:
+        """Rollouts that are still to be scored."""
+        done = (RolloutState.SCORED, RolloutState.FAILED)
+        return sum(rollout.state not in done for rollout in self.rollouts)
 
     def row(self, *, now: float, step: int) -> dict[str, Any]:
-        """The metrics row; versions are those that sampled, lowest and highest."""
-        correct = np.asarray([rollout.rewards["task"] for rollout in self.rollouts])
+        """The metrics row; versions are those that sampled, lowest and highest. A rollout whose
+        reward failed counts as wrong."""
+        correct = np.asarray([rollout.rewards.get("task", 0.0) for rollout in self.rollouts])
         levels = np.asarray([rollout.prompt.level for rollout in self.rollouts])
         lengths = np.asarray([rollout.num_tokens for rollout in self.rollouts])
         versions = np.concatenate([rollout.versions for rollout in self.rollouts])
@@ -37,10 +44,12 @@ class Evaluation:
             "eval/completion_length/mean": float(lengths.mean()),
             "eval/clip_frac": float(np.mean([rollout.truncated for rollout in self.rollouts])),
             "eval/num_prompts": len(self.rollouts),
+            "eval/reward_errors": sum(bool(rollout.error) for rollout in self.rollouts),
             "time/eval_s": now - self.started_at,
         }
-        if all("format" in rollout.rewards for rollout in self.rollouts):
-            row["eval/format"] = float(np.mean([r.rewards["format"] for r in self.rollouts]))
+        form = [r.rewards["format"] for r in self.rollouts if "format" in r.rewards]
+        if form:
+            row["eval/format"] = float(np.mean(form))
         for level in np.unique(levels):
             row[f"eval/accuracy/level_{level}"] = float(correct[levels == level].mean())
         return row

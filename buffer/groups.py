@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from async_r1.advantages import group_centred, is_zero_variance
+from async_r1.rewards.length import length_rewards
 from async_r1.tasks.protocol import Prompt
 from async_r1.types import Float32
 from buffer.rollout import Rollout, RolloutState
+
+CORRECT = 0.5  # an answer is right if its task reward exceeds this
 
 
 @dataclass(slots=True, kw_only=True)
@@ -25,8 +28,14 @@ class Group:
         return [rollout for rollout in self.members if rollout.state is RolloutState.SCORED]
 
     @property
+    def num_failed(self) -> int:
+        """Members whose reward could not be worked out."""
+        return sum(rollout.state is RolloutState.FAILED for rollout in self.members)
+
+    @property
     def complete(self) -> bool:
-        return len(self.scored) == len(self.members)
+        """Whether nothing more is to come."""
+        return len(self.scored) + self.num_failed == len(self.members)
 
     @property
     def oldest_version(self) -> int:
@@ -51,6 +60,7 @@ class ClosedGroup:
     oldest_version: int  # of its tokens
     num_expired: int = 0
     zero_variance: bool = False
+    too_few: bool = False  # scored members, because others failed: it cannot train
     task_rewards: Float32 = field(default_factory=lambda: np.zeros(0, np.float32))  # [G]
 
 
@@ -75,17 +85,31 @@ class ClosePolicy:
         return overdue and len(group.scored) >= self.min_rollouts
 
 
-def close(group: Group, shuffle: np.random.Generator | None = None) -> ClosedGroup:
-    """Close a group: late members expire, rewards become advantages.
+def close(
+    group: Group,
+    shuffle: np.random.Generator | None = None,
+    *,
+    length_weight: float | None = None,
+    min_rollouts: int = 1,
+) -> ClosedGroup:
+    """Close a group: late members expire, rewards become advantages. Failed members are left out,
+    as if they had never been leased: a reward of 0 would be a lie about them.
 
-    `shuffle` permutes total rewards between the members: the control under which nothing can be
-    learned, since reward no longer follows behaviour.
+    Args:
+        shuffle: permutes total rewards between the members: the control under which nothing can be
+            learned, since reward no longer follows behaviour.
+        length_weight: of Kimi k1.5's length reward, which is recorded as "length" and added to the
+            totals; None: it is not scored.
+        min_rollouts: scored members with which a group can train in spite of failures.
     """
-    scored = group.scored
-    assert scored, group.group_id
+    scored, num_failed = group.scored, group.num_failed
+    too_few = len(scored) < min(min_rollouts, len(group.members))
+    assert scored or num_failed, group.group_id
     for rollout in group.members:
-        if rollout.state is not RolloutState.SCORED:
+        if rollout.state not in (RolloutState.SCORED, RolloutState.FAILED):
             rollout.expire()
+    if length_weight is not None:
+        _add_length_rewards(scored, length_weight)
     rewards = np.asarray([rollout.rewards["total"] for rollout in scored], dtype=np.float32)
     if shuffle is not None:
         rewards = shuffle.permutation(rewards)
@@ -94,9 +118,20 @@ def close(group: Group, shuffle: np.random.Generator | None = None) -> ClosedGro
         prompt=group.prompt,
         rollouts=scored,
         rewards=rewards,
-        advantages=group_centred(rewards),
-        oldest_version=min(rollout.oldest_version for rollout in scored),
-        num_expired=len(group.members) - len(scored),
-        zero_variance=is_zero_variance(rewards),
+        advantages=group_centred(rewards) if scored else rewards,
+        oldest_version=min([r.oldest_version for r in scored], default=group.opened_version),
+        num_expired=len(group.members) - len(scored) - num_failed,
+        zero_variance=not too_few and is_zero_variance(rewards),
+        too_few=too_few,
         task_rewards=np.asarray([r.rewards["task"] for r in scored], dtype=np.float32),
     )
+
+
+def _add_length_rewards(scored: list[Rollout], weight: float) -> None:
+    rewards = length_rewards(
+        [rollout.num_tokens for rollout in scored],
+        [rollout.rewards["task"] > CORRECT for rollout in scored],
+    )
+    for rollout, value in zip(scored, rewards, strict=True):
+        total = rollout.rewards["total"] + weight * value
+        rollout.rewards = {**rollout.rewards, "length": value, "total": total}

@@ -1,7 +1,7 @@
 """Keeps a few telling rollouts of every draw as text, for people."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,17 @@ from buffer.groups import ClosedGroup
 from buffer.rollout import Rollout
 
 
-def record_extremes(run_dir: RunDir, step: int, groups: list[ClosedGroup], count: int) -> None:
+def record_extremes(
+    run_dir: RunDir,
+    step: int,
+    groups: list[ClosedGroup],
+    count: int,
+    failed: Sequence[Rollout] = (),
+) -> None:
     """Write the `count` best and worst rollouts, by total reward, of the groups of a step, and
     the one each with the most versions, the most leases and the most tokens; none if `count` is 0.
 
+    Of the rollouts that `failed` to be scored, the first `count` are kept too, with their error.
     A row names in `kept` what it was kept for.
     """
     pairs = [
@@ -31,6 +38,7 @@ def record_extremes(run_dir: RunDir, step: int, groups: list[ClosedGroup], count
     if count and pairs:
         rollouts = [rollout for _, rollout in pairs]
         chosen += [(max(rollouts, key=key), name) for name, key in _MOST.items()]
+    chosen += [(rollout, "reward error") for rollout in failed[:count]]
     for rollout, name in chosen:
         kept.setdefault(rollout.rollout_id, (rollout, []))[1].append(name)
     text = "".join(json.dumps(_row(rollout, names)) + "\n" for rollout, names in kept.values())
@@ -56,6 +64,7 @@ def _row(rollout: Rollout, kept: list[str]) -> dict[str, Any]:
         "prompt": rollout.prompt.text,
         "text": rollout.text,
         "rewards": rollout.rewards,
+        "error": rollout.error,
         "num_tokens": rollout.num_tokens,
         "token_ids": rollout.token_ids.tolist(),
         "versions": [[int(versions[s]), int(n)] for s, n in zip(starts, counts, strict=True)],

@@ -24,13 +24,15 @@ from buffer.token_log import TokenLog
 
 
 class RolloutState(StrEnum):
-    """`pending` was never leased; `finished` is not scored yet; `expired` leaves untrained."""
+    """`pending` was never leased; `finished` is not scored yet; `failed` could not be scored, and
+    `expired` came too late: both leave untrained."""
 
     PENDING = "pending"
     LEASED = "leased"
     SUSPENDED = "suspended"
     FINISHED = "finished"
     SCORED = "scored"
+    FAILED = "failed"
     EXPIRED = "expired"
 
 
@@ -59,6 +61,7 @@ class Rollout:
     finish_reason: FinishReason | None = None
     rewards: dict[str, float] = field(default_factory=dict)
     text: str = ""
+    error: str = ""  # why it has no rewards, if it failed
     prompt_ids: Int32 | None = None
     swaps: list[int] = field(default_factory=list)
     lease_starts: list[tuple[int, bytes]] = field(default_factory=list)  # offset and holder
@@ -103,6 +106,11 @@ class Rollout:
         return self.finish_reason is FinishReason.LENGTH
 
     @property
+    def timed_out(self) -> bool:
+        """Whether it failed because scoring took too long."""
+        return self.error.startswith("took more than")
+
+    @property
     def can_lease(self) -> bool:
         """Whether somebody may take a lease: to sample, to continue, or only to score."""
         return self.state in (RolloutState.PENDING, RolloutState.SUSPENDED) or (
@@ -142,8 +150,10 @@ class Rollout:
             self.state, self.finish_reason = RolloutState.FINISHED, segment.finish_reason
         return Verdict.ACCEPTED
 
-    def score(self, lease_epoch: int, rewards: dict[str, float], text: str) -> Verdict:
-        """Take the rewards of a finished rollout.
+    def score(
+        self, lease_epoch: int, rewards: dict[str, float], text: str, error: str = ""
+    ) -> Verdict:
+        """Take the rewards of a finished rollout, or the error because of which it has none.
 
         Raises:
             ProtocolError: it is not finished, or was scored otherwise before.
@@ -152,16 +162,18 @@ class Rollout:
             return Verdict.REVOKED
         if self.state is RolloutState.SUSPENDED:  # taken back before its last segment came
             return Verdict.REVOKED
-        if self.state is RolloutState.SCORED:
-            if rewards != self.rewards:
+        if self.state in (RolloutState.SCORED, RolloutState.FAILED):
+            if (rewards, error) != (self.rewards, self.error):
                 raise ProtocolError(
-                    f"rollout {self.rollout_id} was scored {self.rewards}, got {rewards}"
+                    f"rollout {self.rollout_id} was scored {self.error or self.rewards}, got "
+                    f"{error or rewards}"
                 )
             return Verdict.DUPLICATE
         if self.state is not RolloutState.FINISHED:
             raise ProtocolError(f"rollout {self.rollout_id} is {self.state}, got a score")
-        self.state, self.holder = RolloutState.SCORED, None
-        self.rewards, self.text = rewards, text
+        self.state = RolloutState.FAILED if error else RolloutState.SCORED
+        self.holder = None
+        self.rewards, self.text, self.error = rewards, text, error
         return Verdict.ACCEPTED
 
     def release(self, version: int) -> None:

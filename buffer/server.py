@@ -33,8 +33,8 @@ def serve(role: Role) -> None:
         load_task(config.task),
         journal or NullJournal(),
         write_row=write_row,
-        record=lambda step, groups: record_extremes(
-            role.run_dir, step, groups, config.logging.rollouts_kept
+        record=lambda step, groups, failed: record_extremes(
+            role.run_dir, step, groups, config.logging.rollouts_kept, failed
         ),
     )
     router = Router(role.resolved.buffer_address)

@@ -69,7 +69,7 @@ def test_these_can_be_launched(values: dict[str, Any]) -> None:
         ),
         (
             {"reward": {"accuracy": 0, "format": 0}},
-            "reward.accuracy and reward.format are both 0",
+            "all weights of reward are 0 (accuracy, format, language",
         ),
         ({"buffer": {"group_size": 1, "min_rollouts": 1}}, "buffer.group_size must be >= 2"),
         ({"buffer": {"min_rollouts": 9}}, "buffer.min_rollouts must be <= buffer.group_size=8"),

@@ -33,6 +33,7 @@ from buffer.rollout import RolloutState
 from tests.buffer.fakes import FakeTask, logprobs_of, make_segment, prompt_tokens
 
 LEARNER = b"learner_000/1"
+ERRORS = "reward/errors"
 
 
 @dataclass(slots=True)
@@ -93,6 +94,7 @@ class World:
     num_actors: int = 2
     lengths: Callable[[np.random.Generator], int] = lambda rng: int(rng.integers(1, 9))
     zero_variance: float = 0.0  # share of groups whose rewards are all equal
+    failures: float = 0.0  # share of rollouts whose reward raises
     turbulence: float = 0.0  # chance per event that an actor falls silent, leaves or comes back
     num_eval: int = 4
     version: int = 0
@@ -375,14 +377,21 @@ class World:
         equal = lease.kind is not LeaseKind.EVAL and rng.random() < self.zero_variance
         task = 1.0 if equal else float((lease.member + rng.integers(2)) % 2)
         rewards = {"task": task, "format": 1.0, "total": task + 0.1}
+        error = "ValueError: no digits (reward.py:3)" if self.fails(lease.rollout_id) else ""
+        rewards = {} if error else rewards
         self.truths[lease.rollout_id].rewards = rewards
         score = Score(
             rollout_id=lease.rollout_id,
             lease_epoch=lease.lease_epoch,
             rewards=rewards,
             text=f"text of {lease.rollout_id}",
+            error=error,
         )
         actor.outbox.append(write_score(score))
+
+    def fails(self, rollout_id: int) -> bool:
+        """Whether its reward raises: the same whenever and by whomever it is scored."""
+        return np.random.default_rng([self.seed, 7, rollout_id]).random() < self.failures
 
     # -- the learner ----------------------------------------------------------------------
 
@@ -458,6 +467,12 @@ class World:
             advantage = self.truths[rollout_id].rewards["total"] - sum(rewards) / len(rewards)
             assert abs(batch.advantages[i] - advantage) < 1e-6
         assert batch.mask.any()
+        size = self.config.buffer.group_size
+        for group_id, rewards in rewards_of.items():
+            assert len(rewards) >= min(size, self.config.buffer.min_rollouts)
+            if not self.config.buffer.group_deadline_s + self.config.buffer.group_deadline_versions:
+                members = [i for i, truth in self.truths.items() if truth.group_id == group_id]
+                assert len(rewards) == size - sum(map(self.fails, members))
         for group_id in group_of.values():
             self.trained[group_id] += 1
             assert self.trained[group_id] <= self.config.buffer.max_times_sampled
@@ -467,18 +482,24 @@ class World:
         return [int((batch.policy_version - batch.versions).max()) for batch in self.batches]
 
     def check_accounting(self) -> None:
-        """Every closed group was trained, had no variance, was dropped, or is kept."""
+        """Every closed group was trained, had no variance or too few rewards, was dropped, or is
+        kept; every failed reward was counted."""
         counts: Counter[str] = Counter()
         for stream, row in self.rows:
             if stream == "buffer":
-                counts.update({k: v for k, v in row.items() if k.startswith("groups/")})
+                counts.update(
+                    {k: v for k, v in row.items() if k.startswith("groups/") or k == ERRORS}
+                )
         counts.update(self.core.stats.counts)
         closed = {group.group_id for group in self.closed}
         assert len(closed) == len(self.closed) == counts["groups/closed"]
         kept = set(self.core.drawing.table.items())
         zero = {group.group_id for group in self.closed if group.zero_variance}
         assert len(zero) == counts["groups/zero_variance"]
-        gone = closed - set(self.trained) - kept
+        too_few = {group.group_id for group in self.closed if group.too_few}
+        assert len(too_few) == counts["groups/failed"]
+        assert not too_few & (set(self.trained) | kept | zero)
+        gone = closed - set(self.trained) - kept - too_few
         if not self.config.buffer.keep_zero_variance:
             assert not zero & (set(self.trained) | kept)
             gone -= zero

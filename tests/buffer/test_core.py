@@ -12,6 +12,7 @@ from async_r1.types import Batch, FinishReason, Lease, LeaseKind, Score
 from async_r1.wire import Message
 from buffer.core import MAX_ERROR_CHARS, BufferCore
 from buffer.groups import ClosedGroup
+from buffer.rollout import Rollout
 from tests.buffer.fakes import FakeTask, make_config, make_segment, prompt_tokens
 
 A, B, LEARNER = b"actor_000/1", b"actor_001/2", b"learner_000/3"
@@ -37,13 +38,13 @@ class Desk:
     def __init__(self, config: Config, num_eval: int = 3) -> None:
         self.journal = ListJournal()
         self.rows: list[tuple[str, dict[str, Any]]] = []
-        self.recorded: list[tuple[int, list[ClosedGroup]]] = []
+        self.recorded: list[tuple[int, list[ClosedGroup], list[Rollout]]] = []
         self.core = BufferCore(
             config,
             FakeTask(num_eval=num_eval),
             self.journal,
             write_row=lambda stream, row: self.rows.append((stream, row)),
-            record=lambda step, groups: self.recorded.append((step, groups)),
+            record=lambda *args: self.recorded.append(args),
         )
         self.now = 0.0
 
@@ -68,13 +69,21 @@ class Desk:
         return [lease for _, message in sent for lease in read_leases(message)]
 
     def finish(
-        self, lease: Lease, total: float, peer: bytes = A, version: int = 0, **rewards: float
+        self,
+        lease: Lease,
+        total: float,
+        peer: bytes = A,
+        version: int = 0,
+        *,
+        error: str = "",
+        num_tokens: int = 1,
+        **rewards: float,
     ) -> list[tuple[bytes, Message]]:
-        """Sample and score what a lease asks for."""
+        """Sample and score what a lease asks for; with an error, it has no rewards."""
         segment = make_segment(
-            [lease.rollout_id],
+            [lease.rollout_id] * num_tokens,
             prefix=lease.prefix_ids.tolist(),
-            versions=[version],
+            versions=[version] * num_tokens,
             finish=FinishReason.STOP,
             prompt=prompt_tokens(lease.prompt_id).tolist(),
             rollout_id=lease.rollout_id,
@@ -85,8 +94,9 @@ class Desk:
         score = Score(
             rollout_id=lease.rollout_id,
             lease_epoch=lease.lease_epoch,
-            rewards={"task": total, "total": total, **rewards},
+            rewards={} if error else {"task": total, "total": total, **rewards},
             text=f"text {lease.rollout_id}",
+            error=error,
         )
         return answers[1:] + self.handle(peer, write_score(score))
 
@@ -244,9 +254,7 @@ def test_a_failed_journal_acknowledges_nothing(desk: Desk) -> None:
 
 
 def test_shuffled_rewards_move_inside_their_group_only() -> None:
-    config = make_config(
-        task={"reward": {"shuffle": True}}, buffer={"group_size": 4}, learner={}, seed=3
-    )
+    config = make_config(reward={"shuffle": True}, buffer={"group_size": 4}, learner={}, seed=3)
     desk = Desk(config)
     desk.join()
     moved = False
@@ -335,7 +343,8 @@ def test_batch_is_sent_as_soon_as_its_last_group_closed(desk: Desk) -> None:
     assert batch.info["accuracy/mean"] == 0.5
     drawn = [m for m in desk.journal.messages if m.kind == "draw"]
     assert [m.values for m in drawn] == [{"batch_id": 1, "version": 0, "group_ids": [0, 1]}]
-    assert [(step, [g.group_id for g in groups]) for step, groups in desk.recorded] == [(1, [0, 1])]
+    ((step, groups, failed),) = desk.recorded
+    assert (step, [group.group_id for group in groups], failed) == (1, [0, 1], [])
 
 
 def test_batch_info_counts_the_groups_that_do_not_train(desk: Desk) -> None:
@@ -399,6 +408,9 @@ def test_version_row_has_the_promised_names(desk: Desk) -> None:
         "leases/revoked": 0,
         "tokens/received": 4,
         "wire/rejected": 0,
+        "groups/failed": 0,
+        "reward/errors": 0,
+        "reward/timeouts": 0,
     }
     assert {name: row[name] for name in expected} == expected
     assert 0.0 <= row["admission/blocked_frac"] <= 1.0
@@ -519,6 +531,7 @@ def test_eval_row_against_slow_python() -> None:
         "eval/completion_length/mean": 1.0,
         "eval/clip_frac": 0.0,
         "eval/num_prompts": 4,
+        "eval/reward_errors": 0,
         "time/eval_s": 7.0,
     }
 

@@ -43,6 +43,7 @@ def test_best_and_worst(tmp_path: Path) -> None:
         "prompt": "0=?",
         "text": "text of 0",
         "rewards": {"total": 0.5, "task": 0.5},
+        "error": "",
         "num_tokens": 3,
         "token_ids": [0, 1, 2],
         "versions": [[1, 2], [2, 1]],
@@ -98,3 +99,22 @@ def test_leases_and_swaps_of_a_suspended_rollout(tmp_path: Path) -> None:
     assert rows[70]["token_ids"] == [5, 6, 7, 8, 9, 4, 2]
     assert rows[70]["kept"] == ["most versions", "most leases", "longest"]
     assert len(rows) == 3
+
+
+def test_rollouts_whose_reward_failed_are_kept_with_their_error(tmp_path: Path) -> None:
+    failed = []
+    for rollout_id in (71, 72, 73):
+        rollout = Rollout(rollout_id=rollout_id, group_id=0, member=0, prompt=make_prompt(0))
+        lease_to(rollout, b"a")
+        rollout.accept(make_segment([5], finish=FinishReason.STOP, rollout_id=rollout_id), b"a", 0)
+        rollout.score(1, {}, "six", "took more than 10 s")
+        failed.append(rollout)
+    run_dir = RunDir.create(tmp_path)
+    record_extremes(run_dir, 1, [], 2, failed)
+    rows = [json.loads(line) for line in run_dir.rollouts_file(1).read_text().splitlines()]
+    assert [(row["rollout_id"], row["rewards"], row["text"]) for row in rows] == [
+        (71, {}, "six"),
+        (72, {}, "six"),
+    ]
+    assert all(row["error"] == "took more than 10 s" for row in rows)
+    assert all(row["kept"] == ["reward error"] for row in rows)

@@ -25,7 +25,7 @@ class Twin:
     tokens: list[tuple[int, float, int]] = field(default_factory=list)  # id, log-prob, version
     of_this_lease: list[Segment] = field(default_factory=list)
     prompt: list[int] | None = None
-    rewards: dict[str, float] | None = None
+    rewards: tuple[dict[str, float], str] | None = None
     owners: list[tuple[int, bytes]] = field(default_factory=list)  # lease and holder by token
 
     def lease(self, holder: bytes) -> None:
@@ -62,14 +62,15 @@ class Twin:
             self.state = "finished"
         return "accepted"
 
-    def score(self, epoch: int, rewards: dict[str, float]) -> str:
+    def score(self, epoch: int, rewards: dict[str, float], error: str) -> str:
         if epoch != self.epoch or self.state in ("expired", "suspended"):
             return "revoked"
-        if self.state == "scored":
-            return "duplicate" if rewards == self.rewards else "error"
+        if self.state in ("scored", "failed"):
+            return "duplicate" if (rewards, error) == self.rewards else "error"
         if self.state != "finished":
             return "error"
-        self.state, self.holder, self.rewards = "scored", None, rewards
+        self.state, self.holder = "failed" if error else "scored", None
+        self.rewards = rewards, error
         return "accepted"
 
     def release(self) -> None:
@@ -201,18 +202,19 @@ class Lockstep:
 
     def _score(self) -> None:
         epoch = self.twin.epoch - int(self.rng.random() < 0.2)
-        rewards = {**REWARDS, "task": float(self.rng.random() < 0.8)}
-        expected = self.twin.score(epoch, rewards)
+        error = "ValueError: no" if self.rng.random() < 0.3 else ""
+        rewards = {} if error else {**REWARDS, "task": float(self.rng.random() < 0.8)}
+        expected = self.twin.score(epoch, rewards, error)
         self.seen.add(f"score {expected}")
         if expected == "error":
             with pytest.raises(ProtocolError):
-                self.rollout.score(epoch, rewards, "")
+                self.rollout.score(epoch, rewards, "", error)
         else:
-            assert self.rollout.score(epoch, rewards, "") == expected
+            assert self.rollout.score(epoch, rewards, "", error) == expected
 
     def _end(self) -> None:
         """Its holder dies; rarely, its group closes without it."""
-        if self.twin.state != "scored" and self.rng.random() < 0.05:
+        if self.twin.state not in ("scored", "failed") and self.rng.random() < 0.05:
             self.rollout.expire()
             self.twin.state, self.twin.holder = "expired", None
         elif self.rng.random() < 0.5:

@@ -4,6 +4,7 @@ Every world checks every batch against what its actors sampled, and fails as soo
 happen any more (`simulation.py`). Here stand the worlds, and what must hold at their end.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -288,6 +289,66 @@ def test_sync_mode_does_not_depend_on_what_happens_when() -> None:
                 for name in ("token_ids", "versions", "rollout_ids", "item_ids", "advantages"):
                     assert getattr(batch, name).tolist() == getattr(expected, name).tolist()
             assert _split(run) == _split(runs[0])
+
+
+def test_failed_rewards_are_left_out_and_the_bound_holds() -> None:
+    """With groups that finish in lease order no token is overdue, as without failures: a group
+    that leaves for lack of rewards gives its slot back like any other. `check_batch` has what
+    trains; `check_accounting` the rest."""
+    failed, left = 0, 0
+    for seed in range(12):
+        world = make_world(
+            seed,
+            lengths=constant,
+            buffer={"group_size": 3, "min_rollouts": 2},
+            actors={"rollout_token_budget": 0},
+            world={"num_actors": 1, "failures": 0.3},
+        )
+        world.run(8)
+        assert max(world.staleness()) <= world.config.staleness.eta
+        assert all(batch.mask.all() for batch in world.batches)
+        scored = [rollout for group in world.closed for rollout in group.rollouts]
+        assert not any(world.fails(rollout.rollout_id) for rollout in scored)
+        failed += 3 * len(world.closed) - len(scored)
+        left += sum(group.too_few for group in world.closed)
+    assert failed > 100 and left > 10
+
+
+@pytest.mark.parametrize("mode", ["async", "sync"])
+def test_failures_in_turbulence_and_in_sync_mode(mode: str) -> None:
+    for seed in range(8):
+        runs = []
+        for schedule in range(2):
+            sections: dict[str, Any] = {"world": {"failures": 0.25, "schedule": schedule}}
+            if mode == "sync":
+                sections |= {"mode": "sync", "staleness": {"eta": 0}, "actors": {"count": 2}}
+                sections["world"]["num_actors"] = 2
+            else:
+                sections["world"]["turbulence"] = 0.02
+            world = make_world(seed, eval={"every": 2, "timeout_s": 1e9}, **sections)
+            world.run(6)
+            assert world.error is None
+            runs.append(world)
+        if mode == "sync":
+            for batch, expected in zip(runs[1].batches, runs[0].batches, strict=True):
+                assert batch.rollout_ids.tolist() == expected.rollout_ids.tolist()
+                assert batch.info == expected.info
+
+
+@pytest.mark.parametrize("mode", ["async", "sync"])
+def test_rewards_that_always_fail_end_the_run_and_are_quoted(mode: str) -> None:
+    world = make_world(
+        2,
+        mode=mode,
+        buffer={"max_unusable_publishes": 5},
+        staleness={"eta": 0} if mode == "sync" else {},
+        world={"failures": 1.0, "zero_variance": 0.0, "num_actors": 1},
+    )
+    world.run(3)
+    assert isinstance(world.error, TrainingError)
+    assert re.search(r"last reward error: ValueError: no digits \(reward\.py:3\), prompt train/\d+",
+                     str(world.error))  # fmt: skip
+    assert not world.batches
 
 
 def _split(world: World) -> dict[int, tuple[bytes, int]]:

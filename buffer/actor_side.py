@@ -1,0 +1,202 @@
+"""The buffer towards its actors: leases out; segments and scores in; groups closed."""
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+
+from async_r1.channels import peer_name
+from async_r1.messages import get, read_score, read_segment
+from async_r1.types import LeaseKind, SegmentStatus
+from async_r1.wire import Message
+from buffer.evals import Evaluation
+from buffer.groups import ClosedGroup, ClosePolicy, Group, close
+from buffer.rollout import RolloutState, Verdict
+from buffer.state import BufferState
+
+log = logging.getLogger("buffer")
+
+
+class ActorSide:
+    """What actors may say, and what follows from it."""
+
+    def __init__(self, state: BufferState) -> None:
+        self._state = state
+        buffer = state.config.buffer
+        self._close_policy = ClosePolicy(
+            buffer.min_rollouts, buffer.group_deadline_s, buffer.group_deadline_versions
+        )
+        self.handlers: dict[str, Callable[[bytes, Message], None]] = {
+            "lease_request": self._on_lease_request,
+            "segment": self._on_segment,
+            "score": self._on_score,
+            "heartbeat": self._on_heartbeat,
+            "bye": self._on_bye,
+        }
+
+    def joined(self, peer: bytes, index: int) -> None:
+        self._state.granting.joined(peer, index, self._state.now)
+
+    def release_silent(self) -> None:
+        """Actors unheard of for too long lose their leases."""
+        for actor in self._state.granting.silent(self._state.now):
+            log.warning("%s was silent too long: its leases are suspended", peer_name(actor))
+            self._release(actor)
+
+    def grant(self) -> None:
+        """Send the leases that are possible now."""
+        state = self._state
+        leases = state.granting.grant(state.version, self._open_group, state.eval_first)
+        state.outbox.extend(leases)
+
+    def close_due_groups(self) -> None:
+        """Close the groups that are complete, or past a deadline."""
+        for group_id in list(self._state.book.groups):
+            self._maybe_close(group_id)
+
+    def revoke_all(self) -> None:
+        """The run is over: what is in flight will not train."""
+        book = self._state.book
+        for group_id, group in list(book.groups.items()):
+            for rollout in group.members:
+                if rollout.holder is not None:
+                    values = {"rollout_id": rollout.rollout_id, "lease_epoch": rollout.lease_epoch}
+                    self._state.send(rollout.holder, "revoked", **values)
+                rollout.expire()
+            book.close_group(group_id)
+
+    def start_eval(self) -> None:
+        """Lease the held-out prompts, if a measurement is due and none runs."""
+        schedule = self._state.evals
+        if schedule.due is None or schedule.running is not None:
+            return
+        schedule.last, schedule.due = schedule.due, None
+        rollouts = self._state.book.open_eval(schedule.prompts)
+        schedule.running = Evaluation(rollouts, self._state.now)
+
+    def _on_lease_request(self, peer: bytes, message: Message) -> None:
+        free, received = get(message, "free_slots", int), get(message, "leases_received", int)
+        granting = self._state.granting
+        if peer not in granting.actors:  # forgotten after a silence, or this is a new buffer
+            self._state.send(peer, "rejoin")
+            return
+        granting.requested(peer, free, received)
+
+    def _on_segment(self, peer: bytes, message: Message) -> None:
+        segment = read_segment(message)
+        state = self._state
+        rollout = state.book.rollouts.get(segment.rollout_id)
+        verdict = (
+            rollout.accept(segment, peer, state.version) if rollout is not None else Verdict.REVOKED
+        )
+        key = {"rollout_id": segment.rollout_id, "lease_epoch": segment.lease_epoch}
+        if verdict is Verdict.REVOKED:
+            state.stats.counts["leases/revoked"] += 1
+            state.send(peer, "revoked", **key)
+            return
+        if verdict is Verdict.ACCEPTED:
+            assert rollout is not None
+            state.stats.tokens_received += len(segment.token_ids)
+            state.stats.counts["leases/suspended"] += segment.status is SegmentStatus.SUSPENDED
+            if rollout.kind is not LeaseKind.EVAL:
+                values = {**message.values, "actor": peer_name(peer)}
+                state.journal.append(Message("segment", values, message.arrays))
+        else:
+            state.stats.counts["wire/duplicates"] += 1
+        num_tokens = len(segment.token_ids)
+        state.send(peer, "ack", **key, token_offset=segment.token_offset, num_tokens=num_tokens)
+
+    def _on_score(self, peer: bytes, message: Message) -> None:
+        score = read_score(message)
+        state = self._state
+        rollout = state.book.rollouts.get(score.rollout_id)
+        if rollout is None:
+            return
+        verdict = rollout.score(score.lease_epoch, score.rewards, score.text, score.error)
+        if verdict is not Verdict.ACCEPTED:
+            return
+        if score.error:
+            state.stats.reward_failed(rollout)
+        if rollout.kind is LeaseKind.EVAL:
+            self._eval_scored()
+        else:
+            state.journal.append(message)
+            self._maybe_close(rollout.group_id)
+
+    def _on_heartbeat(self, peer: bytes, message: Message) -> None:
+        """Being seen is all there is to it, unless this is an actor that nobody remembers: with
+        nothing to do, it would not send anything else."""
+        if peer not in self._state.granting.actors and peer not in self._state.learners:
+            self._state.send(peer, "rejoin")
+
+    def _on_bye(self, peer: bytes, message: Message) -> None:
+        self._release(peer)
+        self._state.granting.left(peer)
+
+    def _release(self, actor: bytes) -> None:
+        state = self._state
+        for rollout in state.book.held_by(actor):
+            state.stats.counts["leases/suspended"] += rollout.state is RolloutState.LEASED
+            rollout.release(state.version)
+
+    def _maybe_close(self, group_id: int) -> None:
+        state = self._state
+        group = state.book.groups.get(group_id)
+        if group is None or not self._close_policy.may_close(
+            group, version=state.version, now=state.now
+        ):
+            return
+        state.book.close_group(group_id)
+        closed = self._close(group)
+        state.journal.append(Message("group_closed", {"group_id": group_id}))
+        if closed.rollouts:
+            state.curriculum.observe(
+                closed.prompt,
+                successes=float(closed.task_rewards.sum()),
+                trials=len(closed.rollouts),
+                version=state.version,
+            )
+        state.drawing.put(closed)
+
+    def _close(self, group: Group) -> ClosedGroup:
+        state, reward = self._state, self._state.config.reward
+        shuffle = length_weight = None
+        if reward.shuffle:
+            shuffle = np.random.default_rng([state.config.seed, 2, group.group_id])
+        if reward.length:
+            warm = state.version >= reward.length_warmup_versions
+            length_weight = reward.length if warm else 0.0
+        return close(
+            group,
+            shuffle,
+            length_weight=length_weight,
+            min_rollouts=state.config.buffer.min_rollouts,
+        )
+
+    def _open_group(self) -> Group | None:
+        state = self._state
+        if state.finishing or not state.drawing.admission.admits(state.version):
+            return None
+        state.drawing.admission.opened()
+        group = state.book.open_group(
+            state.curriculum.next_prompt(state.version), state.version, state.now
+        )
+        state.journal.append(
+            Message(
+                "group_opened",
+                {
+                    "group_id": group.group_id,
+                    "prompt_id": group.prompt.prompt_id,
+                    "rollout_ids": [rollout.rollout_id for rollout in group.members],
+                },
+            )
+        )
+        return group
+
+    def _eval_scored(self) -> None:
+        state = self._state
+        running = state.evals.running
+        if running is not None and running.complete:
+            state.write_row("eval", running.row(now=state.now, step=state.step))
+            state.book.close(running.rollouts)
+            state.evals.running = None
