@@ -46,7 +46,7 @@ def make_sender(config: Config, host: str, device: torch.device) -> Sender:
     Raises:
         ConfigError: the backend does not fit the device.
     """
-    backend = config.weights.backend
+    backend: str = config.weights.backend
     if backend == "auto":
         on_gpu = "ipc" if config.run.colocate else "nccl"
         backend = "gloo" if device.type == "cpu" else on_gpu

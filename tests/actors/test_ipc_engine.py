@@ -15,11 +15,10 @@ from async_r1.schema import build
 pytestmark = pytest.mark.slow  # vLLM is imported
 
 
-class Model(torch.nn.Module):
+class Model:
     """Keeps what it is given."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.loaded: dict[str, torch.Tensor] = {}
 
     def load_weights(self, weights: Any) -> None:
@@ -31,7 +30,8 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> ipc_engine.IpcWeightTransferEngin
     monkeypatch.setattr(ipc_engine, "gpu_identity", lambda device: "GPU-1")
     vllm_config: Any = SimpleNamespace(parallel_config=None, model_config=None)
     config: Any = None
-    return ipc_engine.IpcWeightTransferEngine(config, vllm_config, torch.device("cpu"), Model())
+    model: Any = Model()
+    return ipc_engine.IpcWeightTransferEngine(config, vllm_config, torch.device("cpu"), model)
 
 
 def connect(
