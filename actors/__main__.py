@@ -1,9 +1,24 @@
-"""`python -m actors --config RUN/config/resolved.json --index 0`."""
+"""`python -m actors --config RUN/config/resolved.json --index 0 [--job eval|curate]`."""
 
+import argparse
 import sys
 import time
 
 from async_r1.role import Role, run_role
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--job", default="")  # sample for it outside of the training loop
+    own, rest = parser.parse_known_args()
+    return run_role("actors", lambda role: _offline(role, own.job) if own.job else _run(role), rest)
+
+
+def _offline(role: Role, job: str) -> None:
+    role.status("starting", "importing vLLM")
+    from actors.offline import run
+
+    run(role, job)
 
 
 def _run(role: Role) -> None:
@@ -53,4 +68,4 @@ def _run(role: Role) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_role("actors", _run))
+    sys.exit(main())

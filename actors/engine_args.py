@@ -19,6 +19,17 @@ def weight_backend(config: Config) -> str:
     return "async_r1_ipc" if backend == "ipc" else backend
 
 
+def for_seeds() -> dict[str, Any]:
+    """What requests with seeds of their own need.
+
+    A prompt that takes several steps has its generator rewound, which vLLM cannot do on a CPU
+    ("CPU Generator does not use offset"): there a prompt is to fit one step.
+    """
+    from vllm.platforms import current_platform
+
+    return {"enable_chunked_prefill": False} if current_platform.is_cpu() else {}
+
+
 def engine_arguments(config: Config, seed: int) -> dict[str, Any]:
     """Keyword arguments of vLLM's `EngineArgs`; `rules.check` has refused those that we own.
 
@@ -37,6 +48,7 @@ def engine_arguments(config: Config, seed: int) -> dict[str, Any]:
         "max_num_seqs": config.actors.max_concurrent,
         "disable_log_stats": True,
         "enable_prefix_caching": config.mode == "async",
+        **(for_seeds() if config.mode == "sync" else {}),
         **config.actors.engine,
         "model": config.model.path,
         "dtype": config.model.dtype,

@@ -34,6 +34,8 @@ class Command:
 COMMANDS = {
     "launch": Command("async_r1.launch:main", "train: start buffer, actors and learner", True),
     "sft": Command("async_r1.fine_tune:main", "fine-tune on demonstrations: a cold start", True),
+    "eval": Command("async_r1.evaluate:main", "measure CHECKPOINT: greedy and pass@k", True),
+    "curate": Command("async_r1.curate:main", "label prompts with the model's pass rate", True),
     "report": Command("async_r1.report:main", "write the report of a run directory again"),
     "doctor": Command("async_r1.doctor:main", "what this machine has, and what it lacks"),
 }

@@ -28,23 +28,32 @@ class Job:
 
 
 def compose_jobs(
-    command: str, argv: Sequence[str], prepare: Callable[[Config], Config]
+    command: str,
+    argv: Sequence[str],
+    prepare: Callable[[Config], Config],
+    base: Config | None = None,
 ) -> list[Job]:
     """The jobs of a command line: one, one for each combination of a sweep, none after `--cfg`.
 
     Args:
         command: for Hydra's own messages.
         prepare: called with each configuration; refuses or completes it.
+        base: what the arguments change, in place of the defaults; a section whose group they name
+            is that group's alone.
 
     Raises:
         ConfigError: one line for the first thing that is wrong.
     """
     arguments = overrides.parse(argv)
+    defaults = to_dict(Config())
+    dropped: list[str] = []
+    if base is not None:
+        defaults, dropped = _based(to_dict(base), defaults, arguments.overrides)
     import hydra
     from hydra.core.config_store import ConfigStore
 
     # The defaults as plain values: a known option needs no `+`, and all type checks are ours.
-    ConfigStore.instance().store(name="schema", node=to_dict(Config()))
+    ConfigStore.instance().store(name="schema", node=defaults)
     jobs: list[Job] = []
     refused: list[AsyncR1Error] = []
 
@@ -56,7 +65,8 @@ def compose_jobs(
         except AsyncR1Error as error:  # Hydra would print lines of its own around it
             refused.append(error)
 
-    with _arguments_for_hydra([f"async_r1 {command}", *arguments.flags, *arguments.overrides]):
+    given = [*arguments.flags, *dropped, *arguments.overrides]
+    with _arguments_for_hydra([f"async_r1 {command}", *given]):
         try:
             collect()
         except Exception as error:
@@ -85,6 +95,19 @@ def run_jobs(jobs: Sequence[Job], run: Callable[[Job], int]) -> int:
         if code > 128:
             break
     return worst
+
+
+def _based(
+    base: dict[str, Any], defaults: dict[str, Any], overrides: Sequence[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """The schema with the base's values, and overrides that keep the default groups off them."""
+    from omegaconf import OmegaConf
+
+    root: Any = OmegaConf.load(config_dir() / "config.yaml")
+    groups = {name for entry in root.defaults if not isinstance(entry, str) for name in entry}
+    groups = {name for name in groups if name in defaults and name != "experiment"}
+    named = {text.lstrip("+").partition("=")[0] for text in overrides} & groups
+    return base | {name: defaults[name] for name in named}, [f"~{name}" for name in groups - named]
 
 
 def _job(composed: Any) -> Job:

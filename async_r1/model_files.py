@@ -4,6 +4,7 @@ Only headers and JSON are read, so they take well under a second for any model. 
 is checked by each role when its files have come.
 """
 
+import hashlib
 import json
 import struct
 from pathlib import Path
@@ -24,6 +25,7 @@ _EMBEDDINGS = (
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
 # What transformers makes a tokenizer of where there is no tokenizer.json.
 _SLOW_TOKENIZERS = ("tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+_FINGERPRINT_BYTES = 1 << 20  # of each file
 _DOWNLOADED = ["*.json", "*.txt", "*.model", "*.jinja"]
 
 
@@ -203,3 +205,17 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConfigError(f"cannot read {path}: it holds no JSON object")
     return value
+
+
+def fingerprint(path: str) -> str:
+    """Of a model's weights, from names, sizes and the end of each file; a hub's name as it is."""
+    directory = Path(path)
+    if not directory.is_dir():
+        return path
+    digest = hashlib.blake2b(digest_size=8)
+    for file in sorted(file for pattern in _WEIGHTS for file in directory.glob(pattern)):
+        size = file.stat().st_size
+        with file.open("rb") as opened:
+            opened.seek(max(0, size - _FINGERPRINT_BYTES))
+            digest.update(f"{file.name} {size} ".encode() + opened.read())
+    return digest.hexdigest()
