@@ -18,6 +18,7 @@ from async_r1.formatting import significant
 from async_r1.report_charts import charts
 from async_r1.report_numbers import header, numbers_section, tiles
 from async_r1.report_rollouts import rollouts_section
+from async_r1.report_words import words_section
 from async_r1.run_dir import RunDir
 from async_r1.summary import summarize
 from async_r1.view import RunView
@@ -67,10 +68,11 @@ def render(view: RunView) -> str:
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     sections = [
         header(view, summary),
+        words_section(view, summary),
         tiles(summary),
         _toolbar(),
         _charts_section(view),
-        numbers_section(summary),
+        numbers_section(view, summary),
         rollouts_section(view),
         _config_section(view),
     ]

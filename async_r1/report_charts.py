@@ -9,7 +9,7 @@ from async_r1.view import SMOOTHING_STEPS, RunView
 # One meaning, one colour, in every chart. Values are CSS variables of assets/report.css.
 POLICY, ACTOR, LEARNER = "var(--blue)", "var(--blue)", "var(--orange)"
 HELD_OUT, LIMIT, OTHER = "var(--green)", "var(--red)", "var(--grey)"
-_LEVELS = ("#2a9d8f", "#3f83c4", "#7d62b0", "#c2568c", "#e07b4f", "#b8902c")
+_LEVELS = tuple(f"var(--level-{i})" for i in range(1, 7))  # light to dark: levels have an order
 
 
 def charts(view: RunView) -> list[Chart]:
@@ -56,7 +56,7 @@ def _outcome(view: RunView) -> list[Chart]:
         Chart(
             name="accuracy-by-level",
             title="Held-out accuracy by level",
-            note="level 1 is the easiest",
+            note="the lowest level is the easiest",
             y_label="accuracy",
             y_low=0.0,
             y_high=1.0,
@@ -94,9 +94,9 @@ def _system(view: RunView) -> list[Chart]:
             y_label="versions",
             y_low=0.0,
             lines=[
-                _learner(view, "staleness/bound", "bound", LIMIT, "dashed"),
-                _learner(view, "staleness/max", "max", LEARNER),
                 _learner(view, "staleness/mean", "mean", POLICY),
+                _learner(view, "staleness/max", "max", LEARNER),
+                _learner(view, "staleness/bound", "bound", LIMIT, "dashed"),
                 *_over_bound(view),
             ],
         ),
@@ -160,6 +160,25 @@ def _off_policy(view: RunView) -> list[Chart]:
             y_label="nats per token",
             y_low=0.0,
             lines=[_learner(view, "mismatch_kl/mean", "KL", POLICY)],
+        ),
+        Chart(
+            name="entropy",
+            title="Entropy",
+            note="of the policy that trains, on the tokens of the batch",
+            y_label="nats per token",
+            y_low=0.0,
+            lines=[_learner(view, "entropy/mean", "entropy", POLICY)],
+        ),
+        Chart(
+            name="left-out",
+            title="Of no use",
+            note="groups with equal rewards throughout; rollouts cut at the length limit",
+            y_label="fraction",
+            y_low=0.0,
+            lines=[
+                _learner(view, "reward/zero_std_frac", "groups without variance", POLICY),
+                _learner(view, "completion_length/clip_frac", "cut rollouts", LEARNER),
+            ],
         ),
     ]
 

@@ -2,10 +2,21 @@
 
 import time
 from html import escape
+from pathlib import Path
 
 from async_r1.formatting import UNKNOWN, count, duration, number, percent, versions
 from async_r1.summary import Summary, accuracy_rows, lines
 from async_r1.view import RunView
+
+_COUNTED = (
+    ("groups without variance in reward", "groups/zero_variance"),
+    ("groups dropped as overdue", "groups/dropped_overdue"),
+    ("groups removed from a full buffer", "groups/removed"),
+    ("rollouts that their group closed without", "groups/expired"),
+    ("leases suspended", "leases/suspended"),
+    ("messages of revoked leases", "leases/revoked"),
+    ("messages rejected", "wire/rejected"),
+)
 
 
 def header(view: RunView, summary: Summary) -> str:
@@ -15,7 +26,7 @@ def header(view: RunView, summary: Summary) -> str:
     facts = {
         "experiment": view.option("experiment"),
         "task": view.option("task.name"),
-        "model": view.option("model.path"),
+        "model": _short(str(view.option("model.path", ""))),
         "mode": view.option("mode"),
         "seed": view.option("seed"),
         "started": day,
@@ -80,8 +91,8 @@ def tiles(s: Summary) -> str:
     )
 
 
-def numbers_section(summary: Summary) -> str:
-    """Held-out accuracy by level, and the summary in full."""
+def numbers_section(view: RunView, summary: Summary) -> str:
+    """Held-out accuracy by level, what was left out, and the summary in full."""
     evals = {"first": summary.first_eval, "last": summary.last_eval, "best": summary.best_eval}
     heads = "".join(f"<th>{name} {versions(row)}</th>" for name, row in evals.items())
     accuracy = "".join(
@@ -95,9 +106,25 @@ def numbers_section(summary: Summary) -> str:
     )
     return (
         '<section id="numbers"><h2>Numbers</h2><div class="tables">'
-        f'<table class="numeric"><thead><tr><th>held-out accuracy</th>{heads}</tr></thead>'
-        f"<tbody>{accuracy}</tbody></table><table><tbody>{rows}</tbody></table></div></section>"
+        '<div><table class="numeric accuracy"><thead><tr><th>held-out accuracy</th>'
+        f"{heads}</tr></thead><tbody>{accuracy}</tbody></table>"
+        '<table class="numeric"><thead><tr><th>left out, or done again</th><th>count</th></tr>'
+        f"</thead><tbody>{_counts(view)}</tbody></table></div>"
+        f"<table><tbody>{rows}</tbody></table></div></section>"
     )
+
+
+def _short(model: str) -> str:
+    """A model's name on the hub, or the last part of its path."""
+    return Path(model).name if Path(model).is_absolute() else model
+
+
+def _counts(view: RunView) -> str:
+    rows = view.streams.get("buffer", [])
+    masked = sum(row.get("staleness/masked_tokens") or 0 for row in view.streams.get("learner", []))
+    counts = [(title, sum(row.get(name) or 0 for row in rows)) for title, name in _COUNTED]
+    counts.append(("tokens masked for their age", masked))
+    return "".join(f"<tr><th>{title}</th><td>{count(value)}</td></tr>" for title, value in counts)
 
 
 def _bad(condition: bool) -> str:

@@ -1,28 +1,67 @@
-"""The rollouts that a report shows as text: the best and the worst of a few steps of the run."""
+"""The rollouts that a report shows as text: telling ones, and how they changed over the run."""
 
 import json
-import re
-from html import escape
-from itertools import groupby
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from async_r1.formatting import UNKNOWN
+from async_r1.report_card import card
+from async_r1.report_spans import lease_counts, spans_of, version_counts
+from async_r1.report_text import Decode, decoder
 from async_r1.view import RunView
 
-STEPS_SHOWN = 4  # first and last among them
-PER_STEP = 3  # best ones, and as many worst ones
+STEPS_READ = 64  # from which the telling ones are chosen, first and last among them
+STEPS_SHOWN = 4
+PER_STEP = 2  # best ones, and as many worst ones, of different prompts where possible
 
-_TAG = re.compile(r"&lt;/?(?:think|answer)&gt;")
+
+class Kept(NamedTuple):
+    """A recorded rollout and the step it was drawn at."""
+
+    step: int
+    row: dict[str, Any]
 
 
 def rollouts_section(view: RunView) -> str:
-    """The section as HTML; everything that a model wrote is escaped."""
+    """The section as HTML."""
     paths = sorted(view.run_dir.rollouts.glob("step_*.jsonl"))
-    body = "".join(_step(path) for path in spread(paths, STEPS_SHOWN))
-    return (
-        f'<section id="rollouts"><h2>Rollouts</h2>{body or "<p>No rollout was kept.</p>"}</section>'
+    if not paths:
+        return '<section id="rollouts"><h2>Rollouts</h2><p>No rollout was kept.</p></section>'
+    decode = decoder(view)
+    kept = [Kept(_step_of(path), row) for path in spread(paths, STEPS_READ) for row in _read(path)]
+    cards = "".join(
+        card(item.row, f"{', '.join(reasons)} (step {item.step})", decode)
+        for item, reasons in telling(kept)
     )
+    steps = "".join(_step(path, decode) for path in spread(paths, STEPS_SHOWN))
+    return (
+        f'<section id="rollouts"><h2>Rollouts</h2>{_key(decode)}<div class="columns">{cards}</div>'
+        f"<h3>Best and worst over the run</h3>{steps}</section>"
+    )
+
+
+def telling(kept: list[Kept]) -> list[tuple[Kept, list[str]]]:
+    """Rollouts worth reading with the reasons: the last step's best and worst, and of all steps
+    the one with the most versions, the one suspended most often, and the longest.
+
+    Of equals, the one with more versions, more leases, more tokens, and the later one.
+    """
+    last = [item for item in kept if item.step == kept[-1].step] if kept else []
+    candidates: list[tuple[str, list[Kept], Callable[[Kept], float], float]] = [
+        ("best", [k for k in last if "best" in _reasons(k)], _total, float("-inf")),
+        ("worst", [k for k in last if "worst" in _reasons(k)], lambda k: -_total(k), float("-inf")),
+        ("most versions", kept, _num_versions, 2),
+        ("suspended most often", kept, _num_leases, 2),
+        ("longest", kept, _num_tokens, 1),
+    ]
+    found: dict[tuple[int, Any], tuple[Kept, list[str]]] = {}
+    for reason, items, key, least in candidates:
+        if items:
+            chosen = max(items, key=lambda k: (key(k), *(f(k) for f in _TIES), k.step))
+            if key(chosen) >= least:
+                identity = (chosen.step, chosen.row.get("rollout_id"))
+                found.setdefault(identity, (chosen, []))[1].append(reason)
+    return list(found.values())
 
 
 def spread(items: list[Path], most: int) -> list[Path]:
@@ -32,54 +71,67 @@ def spread(items: list[Path], most: int) -> list[Path]:
     return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
 
 
-def _step(path: Path) -> str:
-    rows = _read(path)
-    columns = [
-        (name, [row for row in rows if bool(row.get("best")) is best][:PER_STEP])
-        for name, best in (("best", True), ("worst", False))
-    ]
-    step = int(path.stem.removeprefix("step_"))
-    cells = "".join(
-        f"<div><h4>{name}</h4>{''.join(_card(row) for row in chosen)}</div>"
-        for name, chosen in columns
-    )
-    return f'<h3>step {step}</h3><div class="columns">{cells}</div>'
-
-
-def _card(row: dict[str, Any]) -> str:
-    rewards = row.get("rewards") or {}
-    terms = "".join(
-        f"<span>{escape(str(name))} {_reward(value)}</span>"
-        for name, value in rewards.items()
-        if name not in ("total", "task")
-    )
-    text = _TAG.sub(r"<i>\g<0></i>", escape(str(row.get("text", ""))))
+def _key(decode: Decode | None) -> str:
+    if decode is None:
+        return (
+            '<p class="note">The tokenizer of the run is not at hand, so texts are not coloured '
+            "by version; the bars are.</p>"
+        )
     return (
-        '<article><p class="meta">'
-        f"<b>reward {_reward(rewards.get('total'))}</b>{terms}"
-        f"<span>level {escape(str(row.get('level', '-')))}</span>"
-        f"<span>{escape(str(row.get('num_tokens', '-')))} tokens</span></p>"
-        f"<pre><u>{escape(str(row.get('prompt', '')))}</u>{text}</pre>"
-        f"{_versions(row.get('versions') or [])}</article>"
+        '<p class="note">The colour of a text is the policy version that sampled it, from the '
+        'rollout\'s <span class="v" style="--p:0%">oldest</span> to its '
+        '<span class="v" style="--p:100%">newest</span>. <b class="resumed"></b> stands where a '
+        "lease ended and another one continued the rollout, "
+        '<span class="v swapped" style="--p:50%">a dotted edge</span> where weights changed under '
+        "a KV cache that was kept. Point at a text for its tokens, lease and actor.</p>"
     )
 
 
-def _reward(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.3g}"
-
-
-def _versions(spans: list[list[int]]) -> str:
-    """A bar of the tokens by the policy version that sampled them, and the same in words."""
-    merged = [(v, sum(n for _, n in run)) for v, run in groupby(spans, lambda span: int(span[0]))]
-    if not merged:
-        return ""
-    oldest = min(version for version, _ in merged)
-    bar = "".join(
-        f'<span style="flex-grow:{n};opacity:{1 / (1 + 0.7 * (version - oldest)):.2f}"></span>'
-        for version, n in merged
+def _step(path: Path, decode: Decode | None) -> str:
+    rows = _read(path)
+    cells = ""
+    for name in ("best", "worst"):
+        chosen = _of_different_prompts([row for row in rows if name in (row.get("kept") or [])])
+        cells += f"<div><h4>{name}</h4>{''.join(card(row, '', decode) for row in chosen)}</div>"
+    return (
+        f"<details><summary>step {_step_of(path)}</summary>"
+        f'<div class="columns">{cells}</div></details>'
     )
-    words = "tokens: " + ", ".join(f"{n} of v{version}" for version, n in merged)
-    return f'<div class="spans" aria-hidden="true">{bar}</div><p class="words">{words}</p>'
+
+
+def _of_different_prompts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first PER_STEP rows by prompt; others fill up."""
+    firsts = list({str(row.get("prompt_id")): row for row in reversed(rows)}.values())[::-1]
+    others = [row for row in rows if row not in firsts]
+    return sorted((firsts + others)[:PER_STEP], key=rows.index)
+
+
+def _total(kept: Kept) -> float:
+    value = (kept.row.get("rewards") or {}).get("total")
+    return float("-inf") if value is None else float(value)
+
+
+def _num_versions(kept: Kept) -> int:
+    return len(version_counts(spans_of(kept.row)))
+
+
+def _num_leases(kept: Kept) -> int:
+    return len(lease_counts(spans_of(kept.row)))
+
+
+def _num_tokens(kept: Kept) -> int:
+    return sum(n for _, n in version_counts(spans_of(kept.row)))
+
+
+_TIES = (_num_versions, _num_leases, _num_tokens)
+
+
+def _reasons(kept: Kept) -> list[str]:
+    return kept.row.get("kept") or []
+
+
+def _step_of(path: Path) -> int:
+    return int(path.stem.removeprefix("step_"))
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

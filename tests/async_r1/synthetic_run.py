@@ -127,6 +127,8 @@ def learner_row(step: int, total_steps: int, rng: random.Random) -> dict[str, An
         "ratio/cap_frac": 0.0002,
         "ratio/mask_frac": 0.004,
         "ratio/ess": 0.985 - abs(rng.gauss(0, 0.01)),
+        "entropy/mean": 0.5 - 0.3 * mean_skill,
+        "reward/zero_std_frac": 0.2,
         "mismatch_kl/mean": 0.0024 * math.exp(rng.gauss(0, 0.3)),
         "logprob_diff/max": 1.4,
         "time/step_s": STEP_S,
@@ -204,7 +206,7 @@ def actor_rows(steps: int, index: int, rng: random.Random) -> list[dict[str, Any
 
 
 def write_rollouts(run: RunDir, step: int, total_steps: int, rng: random.Random) -> None:
-    """The best and worst rollouts of a step, as the buffer keeps them."""
+    """The best and worst rollouts of a step, as the buffer keeps them; a token is a character."""
     rows = []
     for best in (True, False):
         for k in range(3):
@@ -228,7 +230,11 @@ def write_rollouts(run: RunDir, step: int, total_steps: int, rng: random.Random)
                     "rewards": {**rewards, "total": float(best) + 0.1},
                     "num_tokens": num_tokens,
                     "versions": spans,
-                    "best": best,
+                    "token_ids": [ord(c) for c in text],
+                    "leases": [["actor_000", split], ["actor_001", num_tokens - split]],
+                    "swaps": [2 * split],
+                    "truncated": False,
+                    "kept": ["best" if best else "worst"],
                 }
             )
     lines = [json.dumps(row) + "\n" for row in rows]

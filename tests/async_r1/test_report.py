@@ -5,8 +5,6 @@ import hashlib
 import json
 import re
 import xml.etree.ElementTree as ET
-from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -18,9 +16,9 @@ from async_r1.report import main, write_report
 from async_r1.report_charts import charts
 from async_r1.run_dir import RunDir
 from async_r1.view import ACTOR_GONE_VERSIONS, RunView
+from tests.async_r1.page import EVIL, Checker
 from tests.async_r1.synthetic_run import make_run, write_rows
 
-VOID = {"meta", "input", "link", "br", "hr", "img"}
 CHARTS = [
     "reward",
     "accuracy",
@@ -32,39 +30,9 @@ CHARTS = [
     "versions",
     "ess",
     "mismatch-kl",
+    "entropy",
+    "left-out",
 ]
-EVIL = "</pre></article><script>alert(1)</script><img src=x onerror=alert(2)>'\"&amp; <think>"
-
-
-class Checker(HTMLParser):
-    """Nesting, ids, attributes and text of a page; a wrong end tag is an error."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.ids: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.feed(page)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert len(dict(attrs)) == len(attrs)
-        self.tags.append((tag, dict(attrs)))
-        self.ids += [value for name, value in attrs if name == "id" and value]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "script" not in self.open and "style" not in self.open:
-            self.text.append(data)
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +139,9 @@ def test_every_chart_is_drawn_over_steps_and_over_time(page: str) -> None:
         ("versions", "three or more", "versions_per_rollout/three_or_more_frac"),
         ("ess", "ESS", "ratio/ess"),
         ("mismatch-kl", "KL", "mismatch_kl/mean"),
+        ("entropy", "entropy", "entropy/mean"),
+        ("left-out", "groups without variance", "reward/zero_std_frac"),
+        ("left-out", "cut rollouts", "completion_length/clip_frac"),
     ],
 )
 def test_learner_lines_are_the_rows(
@@ -253,44 +224,21 @@ def test_a_kept_bound_is_said_too(tmp_path: Path) -> None:
     assert 'class="bad"' not in page and "over the bound" not in page
 
 
-def test_what_a_model_wrote_is_text_and_nothing_else(tmp_path: Path) -> None:
+def test_what_others_wrote_is_text_and_nothing_else(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", steps=3)
-    row = {
-        "level": EVIL,
-        "prompt": EVIL,
-        "text": EVIL,
-        "rewards": {"total": None, EVIL: 1.0},
-        "num_tokens": EVIL,
-        "versions": [[0, 3], [0, 2], [2, 4]],
-        "best": True,
-    }
-    run.rollouts_file(3).write_text(json.dumps(row) + "\n" + '{"text": "cut sh')
-    (run.config / "overrides.yaml").write_text(EVIL)
-    config = json.loads(run.resolved.read_text())
-    config["config"]["experiment"] = EVIL
-    run.resolved.write_text(json.dumps(config))
-    run.status.write_text(json.dumps({"state": "failed", "role": EVIL, "error": EVIL, "log": EVIL}))
-    page = write_report(run).read_text()
-    checker = Checker(page)
-    assert [tag for tag, _ in checker.tags].count("script") == 1
-    assert not [tag for tag, _ in checker.tags if tag == "img"]
-    (card,) = re.findall(r"<h3>step 3</h3>.*?<article>(.*?)</article>", page, re.S)
-    pre = re.search(r"<pre>(.*?)</pre>", card, re.S)
-    assert pre is not None
-    assert unescape(re.sub(r"<[^>]*>", "", pre[1])) == EVIL + EVIL
-    assert "tokens: 5 of v0, 4 of v2" in card
-    assert "cut sh" not in page
-
-
-def test_rollouts_come_from_the_first_to_the_last_step(run: RunDir, page: str) -> None:
-    steps = re.findall(r"<h3>step (\d+)</h3>", page)
-    assert steps == ["1", "14", "27", "40"]
-    kept = [json.loads(line) for line in run.rollouts_file(40).read_text().splitlines()]
-    last = page[page.index("<h3>step 40</h3>") :]
-    best, worst = last.index("<h4>best</h4>"), last.index("<h4>worst</h4>")
-    for row in kept:
-        place = last.index(row["prompt"].strip())
-        assert best < place and (place < worst) is row["best"]
+    for overrides in (EVIL, f"- {json.dumps(EVIL)}\n"):
+        (run.config / "overrides.yaml").write_text(overrides)
+        config = json.loads(run.resolved.read_text())
+        config["config"]["experiment"] = EVIL
+        config["config"]["model"]["path"] = EVIL
+        config["config"]["task"]["name"] = EVIL
+        run.resolved.write_text(json.dumps(config))
+        status = {"state": "failed", "role": EVIL, "error": EVIL, "log": EVIL}
+        run.status.write_text(json.dumps(status))
+        checker = Checker(write_report(run).read_text())
+        assert [tag for tag, _ in checker.tags].count("script") == 1
+        assert not [tag for tag, _ in checker.tags if tag == "img"]
+        assert "".join(checker.text).count(EVIL) > 3
 
 
 def test_configuration_and_numbers_are_on_the_page(run: RunDir, page: str) -> None:
