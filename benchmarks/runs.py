@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from async_r1.compose import compose_jobs
-from async_r1.errors import RunDirError
+from async_r1.errors import AsyncR1Error, RunDirError
 from async_r1.launch import launch, prepare
 from async_r1.run_dir import RunDir, read_json
 from async_r1.runner import role_commands
@@ -56,7 +56,7 @@ def run(
         wrapper: words to put before a kind of role's command.
 
     Raises:
-        SystemExit: the run failed; the message names its directory.
+        SystemExit: it was refused, or failed; the message names its directory.
     """
     kept = directory / "benchmark.json"
     if not kept.exists():
@@ -66,7 +66,10 @@ def run(
         for kind, words in (wrapper or {}).items():
             starters[kind] = [*words, *starters[kind]]
         options = [*overrides, "logging.console=quiet"]
-        (job,) = compose_jobs("launch", options, prepare)
+        try:
+            (job,) = compose_jobs("launch", options, prepare)
+        except AsyncR1Error as error:
+            raise SystemExit(f"error: the run for {directory}: {error}") from None
         with _watch(directory) as costs, _silent():
             code = launch(
                 job.config, overrides=job.overrides, directory=str(directory), commands=starters

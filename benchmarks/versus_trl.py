@@ -240,7 +240,7 @@ def side(
         )
         assert process.stdout is not None
         for line in process.stdout:
-            if line.startswith("{"):
+            if line.startswith('{"'):  # TRL prints mappings of its own, as Python writes them
                 yield json.loads(line)
     if process.wait() != 0:
         raise SystemExit(f"TRL's side failed:\n{log.read_text()[-3000:]}")
