@@ -52,7 +52,8 @@ resolve() {
     shift
     if [[ -z ${UPGRADE:-} && -f $platform.lock ]]; then cp "$platform.lock" "$work/"; fi
     "$TOOLS/bin/uv" pip compile pyproject.toml "$TOOLS/newer-python.in" --quiet \
-        --extra "$platform" --extra dev --override "$work/$platform-overrides.txt" \
+        --extra "$platform" --extra dev --extra math --extra reasoning-gym --extra hf \
+        --override "$work/$platform-overrides.txt" \
         --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
         --custom-compile-command "make lock" --output-file "$work/$platform.lock" "$@"
 }

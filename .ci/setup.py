@@ -29,7 +29,7 @@ STAMP = VENV / ".ready"  # holds the digest of what .venv was made from
 INCOMPLETE = VENV / ".incomplete"  # packages may be half written: pip was killed or failed
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 # Published as source: built last, in the environment itself, where deepspeed's build finds torch.
-SDISTS = ("antlr4-python3-runtime", "deepspeed")
+SDISTS = ("antlr4-python3-runtime", "cellpylib", "deepspeed", "pycosat", "zss")
 # In the environment of whoever runs us, these would send pip or Python elsewhere.
 DIVERTING = ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")
 CHATTER = ("WARNING", "Requirement already satisfied", "Looking in")
