@@ -62,6 +62,11 @@ def versions(row: dict[str, Any] | None) -> str:
     return f"v{low}" if high is None or high == low else f"v{low}-{high}"
 
 
+def plural(noun: str, number_of: object) -> str:
+    """`step` of 1, `steps` of any other number."""
+    return noun if number_of == 1 else f"{noun}s"
+
+
 def arrow(first: str, last: str) -> str:
     """`0.10 → 0.85`; one of them when they are equal."""
     return first if first == last else f"{first} → {last}"

@@ -8,16 +8,14 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from async_r1.averages import ratio, time_weighted_mean
 from async_r1.errors import RunDirError
-from async_r1.formatting import UNKNOWN, count, duration, number, percent, versions
-from async_r1.report_warnings import interval, warnings
-from async_r1.rows import Row, level_accuracies
+from async_r1.formatting import UNKNOWN, count, duration, plural
+from async_r1.report_flow import left_out, staleness, trained_share, waiting
+from async_r1.report_outcome import accuracy, lengths, levels
+from async_r1.report_warnings import warnings
 from async_r1.run_dir import read_json
-from async_r1.summary import END_STEPS, Summary
+from async_r1.summary import Summary
 from async_r1.view import RunView
-
-NOTABLE_FRAC = 0.1  # a difference in waiting, or a wait, worth a conclusion
 
 
 def words_section(view: RunView, summary: Summary) -> str:
@@ -53,7 +51,7 @@ def what(view: RunView, s: Summary) -> str:
     model = Path(str(view.option("model.path", ""))).name or view.option("model.init") or "a model"
     task = view.option("task.name") or "a task"
     planned = s.num_updates
-    steps = f"{count(s.steps)} optimizer {_plural('step', s.steps)}"
+    steps = f"{count(s.steps)} optimizer {plural('step', s.steps)}"
     if planned and planned != s.steps:
         steps = f"{count(s.steps)} of {count(planned)} optimizer steps"
     end = {
@@ -75,7 +73,7 @@ def what(view: RunView, s: Summary) -> str:
         f"The run trained {model} on {task}{_levels(view.option('task.levels'))} for {steps} in "
         f"{duration(s.wall_s)}, {end}. It ran {mode} with "
         f"objective={_option(view, 'objective.name')}, {sizes}, {actors} "
-        f"{_plural('actor', actors)} and {ranks} learner {_plural('rank', ranks)}."
+        f"{plural('actor', actors)} and {ranks} learner {plural('rank', ranks)}."
     )
 
 
@@ -87,158 +85,6 @@ def control(view: RunView) -> str:
         "Rewards were permuted within each group (reward.shuffle=true): a control, from which "
         "nothing can be learned."
     )
-
-
-def accuracy(view: RunView, s: Summary) -> str:
-    """Held-out accuracy from the first eval to the last, with intervals."""
-    first, last, best = s.first_eval, s.last_eval, s.best_eval
-    if first is None or last is None or best is None:
-        return "Held-out accuracy was not measured."
-    sampled = view.option("eval.temperature", 0.0)
-    how = f"at temperature {sampled:g}" if sampled else "greedy"
-    prompts = f"{count(last.get('eval/num_prompts'))} prompts, {how}, 95 % intervals"
-    if first is last:
-        return f"Held-out accuracy ({prompts}) was measured once: {_measured(first)}."
-    text = f"Held-out accuracy ({prompts}) went from {_measured(first)} to {_measured(last)}."
-    (low_a, high_a), (low_b, high_b) = interval(first), interval(last)
-    if low_b <= high_a and low_a <= high_b:
-        text += " The intervals overlap: these evals do not tell the two apart."
-    if best["eval/accuracy"] > last["eval/accuracy"]:
-        text += f" It was highest at {versions(best)}, {number(best['eval/accuracy'])}."
-    return text
-
-
-def levels(s: Summary) -> str:
-    """Accuracy by level, first and last."""
-    first, last = s.first_eval or {}, s.last_eval or {}
-    pairs = [
-        (level, first.get(f"eval/accuracy/level_{level}"), value)
-        for level, value in level_accuracies(last)
-    ]
-    if len(pairs) < 2:
-        return ""
-    by_level = ", ".join(
-        f"level {level} {number(value)}"
-        if s.first_eval is s.last_eval
-        else f"level {level} from {number(before)} to {number(value)}"
-        for level, before, value in pairs
-    )
-    return f"By level: {by_level}."
-
-
-def lengths(view: RunView, s: Summary) -> str:
-    """Where the length of completions went."""
-    if s.length_first is None or s.length_last is None:
-        return ""
-    longest = max(
-        (row["completion_length/max"] for row in view.steps if row.get("completion_length/max")),
-        default=None,
-    )
-    text = (
-        f"Completions went from {number(s.length_first, 1)} to {number(s.length_last, 1)} tokens "
-        f"on average, rewards from {number(s.reward_first)} to {number(s.reward_last)} (means of "
-        f"the first and the last {END_STEPS} steps)"
-        if len(view.steps) > END_STEPS
-        else f"Completions had {number(s.length_last, 1)} tokens on average"
-    )
-    return f"{text}; the longest that trained had {count(longest)}."
-
-
-def staleness(view: RunView, s: Summary) -> str:
-    """How old tokens were when they trained, and whether the bound held."""
-    if s.staleness_mean is None or s.staleness_max is None:
-        return ""
-    bound = count(s.staleness_bound)
-    kept = {
-        True: f"the bound of {bound} was kept at every step",
-        False: f"the bound of {bound} was exceeded at {len(s.over_bound)} of {s.steps} steps",
-        None: f"whether the bound of {bound} was kept is not recorded for every step",
-    }[s.bound_kept]
-    text = (
-        f"Tokens trained {number(s.staleness_mean, 2)} versions after the one that sampled them "
-        f"on average and {count(s.staleness_max)} at most; {kept}."
-    )
-    if s.three_versions_frac:
-        text += f" {percent(s.three_versions_frac)} of the trained rollouts span three versions or"
-        text += " more."
-    suspended = total(view, "leases/suspended")
-    if suspended:
-        text += f" Rollouts were suspended {count(suspended)} {_plural('time', suspended)}."
-    return text
-
-
-def left_out(view: RunView) -> str:
-    """What was sampled and masked, dropped, or of no use."""
-    parts = []
-    closed, zero = total(view, "groups/closed"), total(view, "groups/zero_variance")
-    if closed and zero:
-        kept = view.option("buffer.keep_zero_variance")
-        end = "had equal rewards throughout" + ("" if kept else " and did not train")
-        parts.append(
-            f"{count(zero)} of {count(closed)} closed groups ({_share(zero, closed)}) {end}"
-        )
-    for name, end in (
-        ("groups/dropped_overdue", "dropped as overdue"),
-        ("groups/removed", "removed from a full buffer"),
-    ):
-        number_of = total(view, name)
-        if number_of:
-            parts.append(
-                f"{count(number_of)} {_plural('group', number_of)} {_were(number_of)} {end}"
-            )
-    expired = total(view, "groups/expired")
-    if expired:
-        parts.append(
-            f"{count(expired)} {_plural('rollout', expired)} {_were(expired)} not done when "
-            f"{'its group' if expired == 1 else 'their groups'} closed"
-        )
-    rows = view.streams.get("learner", [])
-    masked = sum(row.get("staleness/masked_tokens") or 0 for row in rows)
-    drawn = sum(row.get("batch/num_tokens") or 0 for row in rows)
-    if masked:
-        parts.append(
-            f"{count(masked)} tokens of the batches ({_share(masked, drawn)}) were masked because "
-            "they were older than the bound"
-        )
-    if not masked and not total(view, "groups/dropped_overdue") and rows:
-        parts.append("nothing was masked or dropped for its age")
-    text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}." if text else ""
-
-
-def trained_share(s: Summary) -> str:
-    """How much of what was sampled trained."""
-    if not s.tokens_sampled or s.tokens_trained is None:
-        return ""
-    return (
-        f"Of {count(s.tokens_sampled)} sampled tokens {count(s.tokens_trained)} trained "
-        f"({_share(s.tokens_trained, s.tokens_sampled)}); evals, groups left out, and what was "
-        "unfinished or unused at the end are the rest."
-    )
-
-
-def waiting(view: RunView, s: Summary) -> str:
-    """Who waited for whom."""
-    actors, learner = s.actor_idle_frac, s.learner_idle_frac
-    if actors is None or learner is None:
-        return ""
-    text = f"The actors waited {percent(actors)} of their time, the learner {percent(learner)}"
-    if view.option("mode") == "sync":
-        end = "in sync mode they take turns"
-    elif learner - actors > NOTABLE_FRAC:
-        end = "sampling set the pace"
-    elif actors - learner > NOTABLE_FRAC:
-        end = "training set the pace"
-    elif max(actors, learner) < NOTABLE_FRAC:
-        end = "both were busy"
-    else:
-        end = "both waited"
-    rows = view.streams.get("buffer", [])
-    blocked = time_weighted_mean(rows, "admission/blocked_frac")
-    text = f"{text}: {end}."
-    if blocked is not None and blocked > NOTABLE_FRAC:
-        text += f" For {percent(blocked)} of the time the staleness bound held new groups back."
-    return text
 
 
 def command(view: RunView) -> str:
@@ -269,16 +115,6 @@ def code(view: RunView) -> str:
     return f"(code at {str(revision)[:12]}{changed})"
 
 
-def total(view: RunView, name: str) -> int:
-    """Sum of what the buffer counts anew in every row."""
-    return int(sum(row.get(name) or 0 for row in view.streams.get("buffer", [])))
-
-
-def _measured(row: Row) -> str:
-    low, high = interval(row)
-    return f"{number(row['eval/accuracy'])} at {versions(row)} ({number(low)} to {number(high)})"
-
-
 def _levels(levels: Any) -> str:
     if not isinstance(levels, list) or not levels:
         return ""
@@ -290,17 +126,5 @@ def _levels(levels: Any) -> str:
     return f" (levels {', '.join(map(str, levels))})"
 
 
-def _share(part: float, whole: float) -> str:
-    return percent(ratio(part, whole))
-
-
 def _option(view: RunView, name: str) -> Any:
     return view.option(name, UNKNOWN)
-
-
-def _plural(noun: str, number_of: Any) -> str:
-    return noun if number_of == 1 else f"{noun}s"
-
-
-def _were(number_of: float) -> str:
-    return "was" if number_of == 1 else "were"

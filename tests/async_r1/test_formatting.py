@@ -34,6 +34,8 @@ from async_r1 import formatting as f
         (f.versions(None), "-"),
         (f.arrow("1", "2"), "1 → 2"),
         (f.arrow("1", "1"), "1"),
+        (f.plural("step", 1), "step"),
+        (f.plural("step", 0), "steps"),
     ],
 )
 def test_text(text: str, expected: str) -> None:

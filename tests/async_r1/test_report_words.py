@@ -9,20 +9,9 @@ from typing import Any
 import pytest
 
 from async_r1.report import write_report
-from async_r1.report_words import (
-    accuracy,
-    code,
-    command,
-    control,
-    left_out,
-    lengths,
-    levels,
-    staleness,
-    trained_share,
-    waiting,
-    what,
-    words_section,
-)
+from async_r1.report_flow import left_out, staleness, trained_share, waiting
+from async_r1.report_outcome import accuracy, lengths, levels
+from async_r1.report_words import code, command, control, what, words_section
 from async_r1.run_dir import RunDir, write_json
 from async_r1.summary import Summary, summarize
 from async_r1.view import RunView
