@@ -42,10 +42,12 @@ def prepare(config: Config) -> Config:
     Raises:
         ConfigError: a rule is broken, or the model is not there or could not run.
     """
+    from async_r1.rewards import check_rewards
     from async_r1.sinks import check_sinks
 
     rules.check(config)
     check_sinks(config)
+    config = check_rewards(config)
     if config.model.init:
         return config
     path = resolve_path(config.model.path)

@@ -33,6 +33,7 @@ LEARNER = (
     Metric("reward/mean", "", "total reward of the trained rollouts"),
     Metric("reward/std", "", "its standard deviation"),
     Metric("reward/zero_std_frac", "share", "of closed groups whose rewards were all equal"),
+    Metric("reward/<term>/mean", "", "one term before its weight, closed groups, untrained too"),
     Metric("accuracy/mean", "share", "task reward of closed groups, untrained ones included"),
     Metric("accuracy/level_<level>", "share", "the same by difficulty level"),
     Metric("completion_length/<stat>", "tokens", "of the trained rollouts: mean, max, p90"),
@@ -81,6 +82,8 @@ ACTOR = (
     Metric("tokens/sampled", "tokens", "so far"),
     Metric("time/update_s", "s", "weight loading since the last row"),
     Metric("segments/sent", "segments", "so far"),
+    Metric("scores/pending", "rollouts", "finished, being scored in other processes"),
+    Metric("scores/processes_replaced", "processes", "of scoring that were killed or died, so far"),
     Metric("leases/suspended", "leases", "actor rows: so far; buffer rows: since the last row"),
 )
 
@@ -89,9 +92,12 @@ BUFFER = (
     Metric("groups/kept", "groups", "closed and waiting to be trained"),
     Metric("groups/closed", "groups", "since the last row"),
     Metric("groups/zero_variance", "groups", "closed with equal rewards, so untrained"),
+    Metric("groups/failed", "groups", "closed with too few rewards, since others failed"),
     Metric("groups/expired", "rollouts", "that their group closed without"),
     Metric("groups/dropped_overdue", "groups", "dropped at the draw: older than the bound"),
     Metric("groups/removed", "groups", "that a full table gave up"),
+    Metric("reward/errors", "rollouts", "without a reward, since scoring failed; left out"),
+    Metric("reward/timeouts", "rollouts", "of them, because scoring took too long"),
     Metric("admission/blocked_frac", "share", "of the time in which no new group was admitted"),
     Metric("leases/granted", "leases", "since the last row"),
     Metric("leases/revoked", "segments", "refused because their lease had ended"),
@@ -113,6 +119,7 @@ EVAL = (
     Metric("eval/completion_length/mean", "tokens", "of the held-out completions"),
     Metric("eval/clip_frac", "share", "of them cut at the token limit"),
     Metric("eval/num_prompts", "prompts", "measured"),
+    Metric("eval/reward_errors", "rollouts", "whose scoring failed: they count as wrong"),
     Metric("time/eval_s", "s", "from its first lease to its last score"),
 )
 

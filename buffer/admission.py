@@ -2,9 +2,9 @@
 
 A draw trains at version v; there are U draws per version. Every draw consumes B slots: of the
 groups that closed and were not consumed yet, the B that were leased first. Those of them that left
-untrained (zero variance, overdue) make the batch short. A group leased while fewer than
-`(v + eta + 1) * U * B` slots were given out is consumed at the latest by the last draw of version
-v + eta, given use-once and consumption in lease order (docs/architecture.md has the proof). The
+untrained (zero variance, too few rewards, overdue) make the batch short. A group leased while fewer
+than `(v + eta + 1) * U * B` slots were given out is consumed at the latest by the last draw of
+version v + eta, given use-once and consumption in lease order (docs/architecture.md has the proof). The
 form is AReaL's (arXiv 2505.24298, section 5.1).
 """
 
