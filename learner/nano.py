@@ -7,12 +7,12 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 VOCAB_SIZE = 128
-MAX_LENGTH = 2048  # tokens, prompt and completion
+MAX_LENGTH = 2048  # tokens, prompt and completion, unless asked for more
 _TAGS = ["<think>", "</think>", "<answer>", "</answer>"]
 _ALPHABET = "\n" + "".join(chr(code) for code in range(32, 127))
 
 
-def nano_tokenizer() -> PreTrainedTokenizerFast:
+def nano_tokenizer(max_length: int = MAX_LENGTH) -> PreTrainedTokenizerFast:
     """One token per printable ASCII character or newline, and one per tag.
 
     `decode(encode(x)) == x` for text of these. Other characters become `<unk>`. The tags are not
@@ -30,14 +30,23 @@ def nano_tokenizer() -> PreTrainedTokenizerFast:
         pad_token="<pad>",
         eos_token="<eos>",
         unk_token="<unk>",
-        model_max_length=MAX_LENGTH,
+        model_max_length=max_length,
         clean_up_tokenization_spaces=False,
     )
 
 
-def build_nano(path: str | Path, *, seed: int = 0, tie_embeddings: bool = False) -> None:
-    """Write a Hugging Face directory of a model with random float32 weights, fixed by the seed."""
-    tokenizer = nano_tokenizer()
+def build_nano(
+    path: str | Path,
+    *,
+    seed: int = 0,
+    tie_embeddings: bool = False,
+    max_length: int = MAX_LENGTH,
+) -> None:
+    """Write a Hugging Face directory of a model with random float32 weights, fixed by the seed.
+
+    `max_length` [tokens] is the longest context that the directory allows; no weight depends on it.
+    """
+    tokenizer = nano_tokenizer(max_length)
     config = Qwen3Config(
         vocab_size=VOCAB_SIZE,
         hidden_size=128,
@@ -46,7 +55,7 @@ def build_nano(path: str | Path, *, seed: int = 0, tie_embeddings: bool = False)
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=32,
-        max_position_embeddings=MAX_LENGTH,
+        max_position_embeddings=max_length,
         tie_word_embeddings=tie_embeddings,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,

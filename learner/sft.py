@@ -152,9 +152,14 @@ def _source(role: Role, config: Config, rank: int) -> Path:
             model = config.model
             build_random(path, model.shape, seed=config.seed, dtype=model.dtype)
             return path
-        from learner.nano import build_nano
+        from learner.nano import MAX_LENGTH, build_nano
 
-        build_nano(path, seed=config.seed, tie_embeddings=config.model.tie_embeddings)
+        build_nano(
+            path,
+            seed=config.seed,
+            tie_embeddings=config.model.tie_embeddings,
+            max_length=max(MAX_LENGTH, config.model.max_length),
+        )
     return path
 
 

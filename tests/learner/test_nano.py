@@ -41,6 +41,15 @@ def test_weights_follow_from_the_seed_and_leave_the_global_one_alone(tmp_path: P
     assert a == b != c
 
 
+def test_a_longer_context_changes_no_weight(nano_dir: Path, tmp_path: Path) -> None:
+    build_nano(tmp_path, seed=1, max_length=4096)
+    weights = [path / "model.safetensors" for path in (nano_dir, tmp_path)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    config = AutoModelForCausalLM.from_pretrained(tmp_path).config
+    assert config.max_position_embeddings == 4096
+    assert AutoTokenizer.from_pretrained(tmp_path).model_max_length == 4096
+
+
 def test_tied_and_untied_embeddings(nano_dir: Path, nano_tied_dir: Path) -> None:
     for path, tied in [(nano_dir, False), (nano_tied_dir, True)]:
         model = AutoModelForCausalLM.from_pretrained(path)
