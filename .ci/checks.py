@@ -44,6 +44,9 @@ def require(platform: str, venv: Path, ours: Path) -> None:
     for tools, package in ((("git",), "git"), (("make",), "make"), (("g++", "clang++"), "g++")):
         if not any(shutil.which(tool) for tool in tools):
             lacking.append((" or ".join(tools) + " is not on the PATH", "apt install " + package))
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        mend = "apt install python{}.{}-dev".format(*sys.version_info)
+        lacking.append(("this Python has no Python.h, to build extensions with", mend))
     free_gib = shutil.disk_usage(str(venv.parent)).free / 2**30
     if free_gib < DISK_GIB[platform] and not venv.exists():
         what = f"{free_gib:.1f} GiB free here, {DISK_GIB[platform]} are needed"
@@ -54,11 +57,6 @@ def require(platform: str, venv: Path, ours: Path) -> None:
         print(f"error: {problem}\n       mend: {mend}", file=sys.stderr)
     if lacking:
         sys.exit(1)
-    if not Path(sysconfig.get_path("include"), "Python.h").exists():
-        package = "python{}.{}-dev".format(*sys.version_info)
-        print(
-            f"warning: no Python.h, so DeepSpeed cannot build its kernels (apt install {package})"
-        )
 
 
 def fail(problem: str, mend: str) -> None:
