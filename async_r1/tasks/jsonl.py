@@ -2,12 +2,13 @@
 
 import json
 import os
+import weakref
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from async_r1.config_task import TaskConfig
 from async_r1.schema import opt
@@ -67,11 +68,13 @@ class JsonLines:
             BadRow: it is not there any more.
         """
         begin, end = self._offsets[number - 1 : number + 1]
-        return _parse(os.pread(self._file.fileno(), end - begin, begin))
+        return _parse(os.pread(self._descriptor, end - begin, begin))
 
     @cached_property
-    def _file(self) -> IO[bytes]:
-        return self._path.open("rb")
+    def _descriptor(self) -> int:
+        descriptor = os.open(self._path, os.O_RDONLY)
+        weakref.finalize(self, os.close, descriptor)
+        return descriptor
 
 
 def _parse(line: bytes) -> Mapping[str, Any]:

@@ -47,8 +47,8 @@ class LabelledTask:
     """A task of which the labelled prompts train, at the levels of their labels.
 
     Guessable prompts do not train, nor does what is held out; a prompt without a label is not in
-    the list to begin with. `task.levels` chooses among the labels; the eval split keeps the task's
-    own levels, and `task.eval_levels` chooses among those.
+    the list to begin with. `task.levels` chooses among the labels. `task.eval_levels` chooses among
+    the task's own levels, which held-out prompts keep unless they have a label too.
     """
 
     def __init__(self, cfg: TaskConfig, task: Task) -> None:
@@ -74,7 +74,8 @@ class LabelledTask:
             TaskError: none is left.
         """
         if split == "eval":
-            return self._task.prompts("eval")
+            evals = self._task.prompts("eval")
+            return LazyPrompts(len(evals), lambda position: self._relabelled(evals[position]))
         if self._train is None:
             self._train = self._choose()
         ids = self._train
@@ -82,13 +83,15 @@ class LabelledTask:
 
     def get(self, prompt_id: str) -> Prompt:
         """The prompt of an id, at the level of its label if it has one."""
-        prompt = self._task.get(prompt_id)
-        label = self._labels.get(prompt_id)
-        return prompt if label is None else replace(prompt, level=label.level)
+        return self._relabelled(self._task.get(prompt_id))
 
     def score(self, prompt: Prompt, completion: Completion) -> float:
         """As the task scores it."""
         return self._task.score(prompt, completion)
+
+    def _relabelled(self, prompt: Prompt) -> Prompt:
+        label = self._labels.get(prompt.prompt_id)
+        return prompt if label is None else replace(prompt, level=label.level)
 
     def _choose(self) -> list[str]:
         levels = self._cfg.levels or self.levels
