@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-SCRIPTS = ("actor_throughput", "async_vs_sync", "long_tail", "versus_trl")
+SCRIPTS = ("actor_throughput", "async_vs_sync", "gpu_loop", "long_tail", "versus_trl")
 
 
 @pytest.fixture

@@ -20,7 +20,12 @@ TINY = (
     *("run.device=cpu", "task=arithmetic", "actors=cpu", "actors.engine.tensor_parallel_size=1"),
     *("actors.count=1", "actors.max_concurrent=16", "actors.segment_tokens=16"),
     *("actors.rollout_token_budget=32", "actors.engine.kv_cache_memory_bytes=67108864"),
-    *("model.max_length=256", "task.template=plain", "task.max_new_tokens=48"),
+    *(
+        "model.max_length=256",
+        "task.template=plain",
+        "task.system_prompt=",
+        "task.max_new_tokens=48",
+    ),
     *("task.num_train=64", "task.num_eval=2", "eval.every=0", "buffer.keep_zero_variance=true"),
     *("learner.ranks=1", "learner.micro_batch_tokens=512", "learner.groups_per_update=2"),
     *("learner.num_updates=1", "learner.warmup_updates=0", "buffer.group_size=4"),
@@ -39,6 +44,7 @@ def test_one_option_changes_the_context(preset: str, context: str) -> None:
     assert config.task.max_new_tokens == length - 1024
     assert config.learner.micro_batch_tokens >= length
     assert config.actors.segment_tokens < config.actors.rollout_token_budget < length / 2
+    assert config.task.template == "chat" and config.task.name == "hf"
     assert config.model.dtype == "bfloat16" and config.learner.lr == 1e-6
 
 
