@@ -24,6 +24,7 @@ class Command:
     target: str
     doc: str
     composes: bool = False  # takes overrides of the configuration
+    argument: str = ""  # that stands before them
 
     def load(self) -> Callable[[list[str]], int]:
         module, _, function = self.target.partition(":")
@@ -34,7 +35,9 @@ class Command:
 COMMANDS = {
     "launch": Command("async_r1.launch:main", "train: start buffer, actors and learner", True),
     "sft": Command("async_r1.fine_tune:main", "fine-tune on demonstrations: a cold start", True),
-    "eval": Command("async_r1.evaluate:main", "measure CHECKPOINT: greedy and pass@k", True),
+    "eval": Command(
+        "async_r1.evaluate:main", "accuracy and pass@k of a checkpoint", True, "CHECKPOINT"
+    ),
     "curate": Command("async_r1.curate:main", "label prompts with the model's pass rate", True),
     "report": Command("async_r1.report:main", "write the report of a run directory again"),
     "doctor": Command("async_r1.doctor:main", "what this machine has, and what it lacks"),
@@ -59,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command.composes and {"-h", "--help"} & set(rest):
         from async_r1.help import options_text
 
-        print(options_text(name, command.doc))
+        print(options_text(f"{name} {command.argument}".strip(), command.doc))
         return 0
     try:
         return command.load()(rest)

@@ -48,7 +48,8 @@ def wilson(num_right: int, num: int, confidence: float) -> Estimate:
     scale = 1 + z * z / num
     middle = (share + z * z / (2 * num)) / scale
     half = z * sqrt(share * (1 - share) / num + z * z / (4 * num * num)) / scale
-    return Estimate(share, max(0.0, middle - half), min(1.0, middle + half))
+    low = 0.0 if num_right == 0 else middle - half  # exactly, where rounding would leave a trace
+    return Estimate(share, low, 1.0 if num_right == num else middle + half)
 
 
 def bootstrap_mean(values: Sequence[float], confidence: float, seed: int) -> Estimate:

@@ -1,0 +1,57 @@
+"""The file of finished completions, and the seeds of those to come."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from async_r1.errors import ConfigError
+from async_r1.metrics import read_rows
+from async_r1.offline_items import Item, SampleLog
+
+ITEM = Item(prompt_id="a", kind="sample", index=0, temperature=1.0, max_new_tokens=9)
+
+
+def row(index: int) -> dict[str, object]:
+    return {"prompt_id": "a", "kind": "sample", "index": index}
+
+
+def test_what_was_written_is_done_and_a_cut_line_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "below" / "samples.jsonl"
+    with SampleLog(path) as log:
+        assert log.done == set()
+        log.write(row(0))
+        log.write(row(1))
+    path.write_bytes(path.read_bytes() + b'{"prompt_id": "a", "ki')  # as a kill leaves it
+    with SampleLog(path) as log:
+        assert log.done == {("a", "sample", 0), ("a", "sample", 1)}
+        log.write(row(2))
+    assert read_rows(path) == [row(0), row(1), row(2)]
+
+
+def test_a_file_without_a_whole_line_is_empty(tmp_path: Path) -> None:
+    path = tmp_path / "samples.jsonl"
+    path.write_text("{")
+    with SampleLog(path) as log:
+        log.write(row(0))
+    assert read_rows(path) == [row(0)]
+
+
+def test_one_process_writes_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "samples.jsonl"
+    with SampleLog(path), pytest.raises(ConfigError, match="is being written by another process"):
+        SampleLog(path)
+    SampleLog(path).__exit__(None, None, None)
+
+
+def test_every_completion_has_a_seed_of_its_own() -> None:
+    items = [
+        replace(ITEM, prompt_id=prompt, kind=kind, index=index)  # type: ignore[arg-type]
+        for prompt in "abc"
+        for kind in ("sample", "guess")
+        for index in range(5)
+    ]
+    seeds = [item.seed(run) for item in items for run in (0, 1)]
+    assert len(set(seeds)) == len(seeds)
+    assert ITEM.seed(7) == replace(ITEM, max_new_tokens=1, temperature=0.5).seed(7)
+    assert replace(ITEM, temperature=0.0).seed(7) is None
