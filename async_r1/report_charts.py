@@ -42,7 +42,7 @@ def _outcome(view: RunView) -> list[Chart]:
                 Line(
                     label="sampled, training prompts",
                     points=smooth(metric(view, "accuracy/mean")),
-                    color=OTHER,
+                    color=POLICY,
                 ),
                 Line(
                     label="held out",
@@ -171,7 +171,7 @@ def _off_policy(view: RunView) -> list[Chart]:
         ),
         Chart(
             name="left-out",
-            title="Of no use",
+            title="Left out",
             note="groups with equal rewards throughout; rollouts cut at the length limit",
             y_label="fraction",
             y_low=0.0,

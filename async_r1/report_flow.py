@@ -44,12 +44,19 @@ def left_out(view: RunView) -> str:
     for name, end in (
         ("groups/dropped_overdue", "dropped as overdue"),
         ("groups/removed", "removed from a full buffer"),
+        ("groups/failed", "left with too few rewards"),
     ):
         number_of = _total(view, name)
         if number_of:
             parts.append(
                 f"{count(number_of)} {plural('group', number_of)} {_were(number_of)} {end}"
             )
+    errors, timeouts = _total(view, "reward/errors"), _total(view, "reward/timeouts")
+    if errors:
+        late = f", {count(timeouts)} of them for time" if timeouts else ""
+        parts.append(
+            f"{count(errors)} {plural('rollout', errors)} got no reward because it failed{late}"
+        )
     expired = _total(view, "groups/expired")
     if expired:
         parts.append(
@@ -74,6 +81,11 @@ def trained_share(s: Summary) -> str:
     """How much of what was sampled trained."""
     if not s.tokens_sampled or s.tokens_trained is None:
         return ""
+    if s.tokens_trained > s.tokens_sampled:
+        return (
+            f"{count(s.tokens_sampled)} tokens were sampled and {count(s.tokens_trained)} trained: "
+            "some more than once."
+        )
     return (
         f"Of {count(s.tokens_sampled)} sampled tokens {count(s.tokens_trained)} trained "
         f"({_share(s.tokens_trained, s.tokens_sampled)}); evals, groups left out, and what was "

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from async_r1.averages import mean_of, ratio
-from async_r1.formatting import count, number, percent, significant, versions
+from async_r1.formatting import count, number, percent, plural, significant, versions
 from async_r1.pass_at_k import wilson
 from async_r1.rows import Row, position
 from async_r1.summary import END_STEPS, Summary
@@ -20,6 +20,7 @@ def warnings(view: RunView, summary: Summary) -> list[str]:
     found = [
         over_bound(summary),
         accuracy_fell(summary),
+        rewards_failed(view),
         entropy_fell(view),
         ess_low(view),
         no_variance(view),
@@ -47,6 +48,17 @@ def accuracy_fell(s: Summary) -> str:
     return (
         f"Held-out accuracy ended below its best: {number(last['eval/accuracy'])} at "
         f"{versions(last)} after {number(best['eval/accuracy'])} at {versions(best)}."
+    )
+
+
+def rewards_failed(view: RunView) -> str:
+    total = _counted(view, "reward/errors")
+    if not total:
+        return ""
+    late = _counted(view, "reward/timeouts")
+    return (
+        f"The reward of {count(total)} {plural('rollout', total)} failed, {count(late)} of them by "
+        "its time limit; logs/buffer.log has the first of each kind."
     )
 
 
@@ -98,7 +110,7 @@ def truncated(view: RunView) -> str:
 
 
 def rejected(view: RunView) -> str:
-    total = sum(row.get("wire/rejected") or 0 for row in view.streams.get("buffer", []))
+    total = _counted(view, "wire/rejected")
     if not total:
         return ""
     return f"The buffer rejected {count(total)} malformed messages; logs/buffer.log has them."
@@ -118,6 +130,10 @@ def interval(row: Row) -> tuple[float, float]:
         return found.low, found.high
     margin = row.get("eval/accuracy/ci95") or 0.0
     return max(0.0, value - margin), min(1.0, value + margin)
+
+
+def _counted(view: RunView, name: str) -> int:
+    return int(sum(row.get(name) or 0 for row in view.streams.get("buffer", [])))
 
 
 def _ends(view: RunView) -> tuple[list[Row], list[Row]]:

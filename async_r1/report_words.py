@@ -26,13 +26,13 @@ def words_section(view: RunView, summary: Summary) -> str:
         [staleness(view, summary), left_out(view), trained_share(summary), waiting(view, summary)],
     ]
     body = "".join(
-        f"<p>{escape(' '.join(filter(None, sentences)))}</p>"
+        f"<p>{_html(' '.join(filter(None, sentences)))}</p>"
         for sentences in paragraphs
         if any(sentences)
     )
     found = warnings(view, summary)
     if found:
-        items = "".join(f"<li>{escape(text)}</li>" for text in found)
+        items = "".join(f"<li>{_html(text)}</li>" for text in found)
         body += f'<ul class="warnings">{items}</ul>'
     elif view.steps:
         body += (
@@ -113,6 +113,10 @@ def code(view: RunView) -> str:
     diff = view.run_dir.root / "code.diff"
     changed = " with the changes in code.diff" if diff.exists() and diff.stat().st_size else ""
     return f"(code at {str(revision)[:12]}{changed})"
+
+
+def _html(text: str) -> str:
+    return escape(text).replace(" %", "\u00a0%")  # a number stays with its sign
 
 
 def _levels(levels: Any) -> str:

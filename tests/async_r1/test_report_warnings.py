@@ -123,6 +123,15 @@ def test_what_was_rejected_or_cannot_be_read(tmp_path: Path) -> None:
     ]
 
 
+def test_rewards_that_failed(tmp_path: Path) -> None:
+    run = empty_run(tmp_path)
+    write_rows(run, "buffer", [{"reward/errors": 2, "reward/timeouts": 1}, {"reward/errors": 3}])
+    assert warned(run) == [
+        "The reward of 5 rollouts failed, 1 of them by its time limit; logs/buffer.log has the "
+        "first of each kind."
+    ]
+
+
 def test_intervals() -> None:
     """The bounds solve |p - p0| = z sqrt(p0 (1 - p0) / n), as Wilson (1927) defines them."""
     for right, n in ((0, 100), (20, 100), (80, 100), (192, 192)):

@@ -210,7 +210,7 @@ def test_what_was_left_out(make: Make) -> None:
         buffer=[
             {"groups/closed": 10, "groups/zero_variance": 2, "groups/dropped_overdue": 1},
             {"groups/closed": 10, "groups/zero_variance": 3, "groups/expired": 4},
-            {"groups/removed": 2},
+            {"groups/removed": 2, "reward/errors": 3, "reward/timeouts": 1},
         ],
         learner=[
             {"step": 1, "staleness/masked_tokens": 30, "batch/num_tokens": 500},
@@ -219,9 +219,9 @@ def test_what_was_left_out(make: Make) -> None:
     )
     assert left_out(given) == (
         "5 of 20 closed groups (25 %) had equal rewards throughout and did not train; 1 group was "
-        "dropped as overdue; 2 groups were removed from a full buffer; 4 rollouts were not done "
-        "when their groups closed; 50 tokens of the batches (5.0 %) were masked because they were "
-        "older than the bound."
+        "dropped as overdue; 2 groups were removed from a full buffer; 3 rollouts got no reward "
+        "because it failed, 1 of them for time; 4 rollouts were not done when their groups closed; "
+        "50 tokens of the batches (5.0 %) were masked because they were older than the bound."
     )
 
 
@@ -239,6 +239,13 @@ def test_groups_without_variance_may_train(make: Make) -> None:
 def test_the_share_that_trained(make: Make) -> None:
     _, summary = make(learner=[{"step": 1, "tokens": 300}], actor=[{"tokens/sampled": 1200}])
     assert trained_share(summary).startswith("Of 1,200 sampled tokens 300 trained (25 %); evals")
+
+
+def test_tokens_may_train_more_than_once(make: Make) -> None:
+    _, summary = make(learner=[{"step": 1, "tokens": 1500}], actor=[{"tokens/sampled": 1200}])
+    assert trained_share(summary) == (
+        "1,200 tokens were sampled and 1,500 trained: some more than once."
+    )
 
 
 @pytest.mark.parametrize(
@@ -299,7 +306,7 @@ def test_the_page_begins_with_the_words(tmp_path: Path) -> None:
     view = RunView(run)
     summary = summarize(view)
     assert page.index('id="words"') < page.index('class="tiles"')
-    text = unescape(page)
+    text = unescape(page).replace("\u00a0", " ")
     for sentence in (what(view, summary), accuracy(view, summary), waiting(view, summary)):
         assert sentence and sentence in text
     assert "async_r1 launch experiment=nano_arithmetic seed=0" in text
