@@ -51,6 +51,13 @@ LAYOUTS = {
 }
 
 
+EFFICIENCY = {
+    "sampled_per_core_s": "tokens sampled per core-second of the engine",
+    "rollouts_per_engine_step": "rollouts that an engine step advances, of each actor",
+    "trained_per_core_s": "tokens trained per core-second of training",
+}
+
+
 def main() -> int:
     parser = common.parser(__doc__)
     parser.add_argument("--seeds", default="0,1,2", help="of the runs")
@@ -142,6 +149,7 @@ def measure(
     from activities import core_seconds, first_sampling_s
     from runs import run
 
+    from async_r1.averages import mean_of, time_weighted_mean
     from async_r1.summary import summarize
 
     name = layout.name.replace(" ", "_").replace(",", "")
@@ -160,10 +168,14 @@ def measure(
     )
     view, summary, steps = finished.view, summarize(finished.view), finished.view.steps
     began = first_sampling_s(finished)
-    curve = [(row["wall_s"] - row["time/eval_s"], row["eval/accuracy"]) for row in view.evals]
+    # An eval measures the version at which it began; that of the start waits for the actor.
+    curve = [
+        (max(began, row["wall_s"] - row["time/eval_s"]), row["eval/accuracy"]) for row in view.evals
+    ]
     at_s = common.first_crossing(curve, args.target)
     elapsed = steps[-1]["wall_s"] - began
     versions = [(row["policy_version"], row["eval/accuracy"]) for row in view.evals]
+    spent = core_seconds(finished, layout.threads)
     return {
         "seed": seed,
         "to_target_s": None if at_s is None else at_s - began,
@@ -178,7 +190,13 @@ def measure(
         "learner_idle_frac": summary.learner_idle_frac,
         "wall_s": view.recorded_s,
         "start_s": began,
-        "core_seconds": core_seconds(finished, layout.threads),
+        "core_seconds": spent,
+        "sampled_per_core_s": (summary.tokens_sampled or 0.0)
+        / (spent["sampling"] + spent["evaluating"]),
+        "trained_per_core_s": steps[-1]["tokens"] / spent["training"],
+        "rollouts_per_engine_step": mean_of(
+            time_weighted_mean(rows, "actor/batch_size") for rows in view.actors.values()
+        ),
         "cpu_s": finished.costs.cpu_s,
     }
 
@@ -205,7 +223,7 @@ def show_seeds(args: Any, measured: dict[str, list[dict[str, Any]]]) -> None:
 
 def show_activities(measured: dict[str, list[dict[str, Any]]]) -> None:
     """Core-seconds by activity, and the processor time of each kind of process."""
-    spent = {mode: mean_of(found, "core_seconds") for mode, found in measured.items()}
+    spent = {mode: entry_means(found, "core_seconds") for mode, found in measured.items()}
     totals = {mode: sum(values.values()) for mode, values in spent.items()}
     common.print_table(
         ["core-seconds of a run (mean)", "async", "share", "sync", "share"],
@@ -215,7 +233,7 @@ def show_activities(measured: dict[str, list[dict[str, Any]]]) -> None:
         ]
         + [["cores x wall-clock", totals["async"], "", totals["sync"], ""]],
     )
-    cpu = {mode: mean_of(found, "cpu_s") for mode, found in measured.items()}
+    cpu = {mode: entry_means(found, "cpu_s") for mode, found in measured.items()}
     common.print_table(
         ["processor time (mean)", "async", "share", "sync", "share"],
         [[name, *columns(cpu, totals, name)] for name in sorted({*cpu["async"], *cpu["sync"]})],
@@ -230,7 +248,7 @@ def columns(spent: dict[str, dict[str, float]], totals: dict[str, float], name: 
     return cells
 
 
-def mean_of(rows: Sequence[dict[str, Any]], name: str) -> dict[str, float]:
+def entry_means(rows: Sequence[dict[str, Any]], name: str) -> dict[str, float]:
     """The mean of each entry of a mapping over rows; an absent one counts as 0."""
     keys = list(dict.fromkeys(key for row in rows for key in row[name]))
     return {key: sum(row[name].get(key, 0.0) for row in rows) / len(rows) for key in keys}
@@ -254,18 +272,21 @@ def explain(measured: dict[str, list[dict[str, Any]]], found: dict[str, Any]) ->
         )
     useful, held = {}, {}
     for mode, rows in measured.items():
-        spent = mean_of(rows, "core_seconds")
+        spent = entry_means(rows, "core_seconds")
         useful[mode] = spent["sampling"] + spent["training"]
         held[mode] = sum(v for name, v in spent.items() if name != "start and end")
         print(
             f"{mode}: {useful[mode] / held[mode]:.0%} of the core-seconds after the start are "
             f"sampling and training"
         )
+    work = useful["sync"] / useful["async"]
     print(
-        f"their work itself costs {useful['sync'] / useful['async']:.2f} times as many "
-        f"core-seconds in sync: two threads on a small\nmodel are less than twice one, and a "
-        f"batch's tail leaves the engine with few rollouts"
+        f"that work costs {work:.2f} times as many core-seconds in sync as in async, from how well "
+        f"a core is used:\n"
     )
+    rows = [(title, [common.median(r[n] for r in measured[m]) for m in measured])
+            for n, title in EFFICIENCY.items()]  # fmt: skip
+    common.print_table(["median", *measured], [[title, *values] for title, values in rows])
     if found["time_ratio"] is not None:
         verdict = "reached" if found["time_ratio"] >= GOAL else "missed"
         print(f"time_ratio {found['time_ratio']:.2f}, goal {GOAL}: {verdict}")

@@ -54,6 +54,7 @@ def test_async_vs_sync_divides_medians_over_seeds(
             "learner_idle_frac": 0.3,
             "core_seconds": {"sampling": 50.0, "training": 30.0, "start and end": 9.0, "rest": 1.0},
             "cpu_s": {"actor_000": 60.0, mode: 1.0},
+            **dict.fromkeys(module.EFFICIENCY, 7.0),
         }
 
     monkeypatch.setattr(module, "measure", measure)
@@ -69,6 +70,7 @@ def test_async_vs_sync_says_when_a_run_misses_the_accuracy(
 ) -> None:
     module = script("async_vs_sync")
     row = {"step_s": 1.0, "core_seconds": {"sampling": 1.0, "training": 1.0}}
+    row |= dict.fromkeys(module.EFFICIENCY, 7.0)
     found = {"time_ratio": None, "tokens_ratio": 1.0}
     module.explain({"async": [row], "sync": [row]}, found)
     assert "did not reach" in capsys.readouterr().out
