@@ -71,10 +71,11 @@ def _text(row: dict[str, Any], spans: list[Span], decode: Decode | None) -> str:
             html.append(f'<b class="resumed" title="{escape(_resumed(span, spans))}"></b>')
         inner = "".join(_shortened(part, start, len(text)))
         start += len(part)
-        if inner:
-            swapped = " swapped" if span.swapped else ""
+        stopped = span is spans[-1] and not part and not row.get("truncated")
+        if inner or stopped:
+            kind = "v" + " swapped" * span.swapped + " stop" * stopped
             html.append(
-                f'<span class="v{swapped}" style="--p:{shade[span.version]}%" '
+                f'<span class="{kind}" style="--p:{shade[span.version]}%" '
                 f'title="{escape(_title(span, spans))}">{inner}</span>'
             )
     return "".join(html)

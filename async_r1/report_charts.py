@@ -77,7 +77,7 @@ def _outcome(view: RunView) -> list[Chart]:
             y_label="tokens",
             y_low=0.0,
             lines=[
-                _learner(view, "completion_length/max", "longest", OTHER, "faint"),
+                _learner(view, "completion_length/max", "longest", OTHER),
                 _learner(view, "completion_length/p90", "90th percentile", LEARNER),
                 _learner(view, "completion_length/mean", "mean", POLICY),
             ],

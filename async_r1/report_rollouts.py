@@ -83,7 +83,9 @@ def _key(decode: Decode | None) -> str:
         '<span class="v" style="--p:100%">newest</span>. <b class="resumed"></b> stands where a '
         "lease ended and another one continued the rollout, "
         '<span class="v swapped" style="--p:50%">a dotted edge</span> where weights changed under '
-        "a KV cache that was kept. Point at a text for its tokens, lease and actor.</p>"
+        "a KV cache that was kept, "
+        '<span class="v stop" style="--p:100%"></span> where the last version sampled no more '
+        "than the stop token. Point at a text for its tokens, lease and actor.</p>"
     )
 
 

@@ -96,6 +96,14 @@ def test_waiting_between_leases_is_said_in_versions() -> None:
     assert "2 leases, a" in html
 
 
+@pytest.mark.parametrize("truncated", [False, True])
+def test_a_stop_token_of_its_own_version_is_marked(truncated: bool) -> None:
+    given = row("ab", token_ids=[*b"ab", 7], versions=[[1, 2], [2, 1]], leases=[["a", 3]])
+    html = card({**given, "truncated": truncated}, "", library_decode())
+    assert html.count('class="v stop"') == (not truncated)
+    assert shown(completion(html)) == "ab"
+
+
 def test_a_text_that_its_tokens_do_not_give_is_plain() -> None:
     for given, decode in (
         (row("abcd", versions=[[1, 2], [4, 2]]), None),
