@@ -1,10 +1,8 @@
 """Prompts that could never be answered are named before sampling begins."""
 
-from itertools import islice
-
 from async_r1.config import Config
 from async_r1.errors import ConfigError
-from async_r1.tasks.protocol import Prompt, Split, Task
+from async_r1.tasks import Prompt, Split, Task, some_prompts
 from async_r1.templates import PromptForm
 
 MAX_CHECKED = 20_000  # prompts of a split; a longer one further on is named when it is leased
@@ -18,7 +16,9 @@ def check_prompts(config: Config, task: Task, form: PromptForm, *splits: Split) 
         ConfigError: naming the longest of them, its length, model.max_length and the template.
     """
     limit = config.model.max_length
-    prompts = (prompt for split in splits for prompt in islice(task.prompts(split), MAX_CHECKED))
+    prompts = (
+        prompt for split in splits for prompt in some_prompts(task.prompts(split), MAX_CHECKED)
+    )
     lengths = ((_length(form, prompt, limit), prompt.prompt_id) for prompt in prompts)
     longest, prompt_id = max(lengths, default=(0, ""))
     if longest >= limit:

@@ -11,6 +11,7 @@ from async_r1.tasks.countdown import Countdown
 from async_r1.tasks.hf import Hf
 from async_r1.tasks.jsonl import Jsonl
 from async_r1.tasks.labels import LabelledTask, own_levels
+from async_r1.tasks.lazy import some_prompts
 from async_r1.tasks.long_sort import LongSort
 from async_r1.tasks.options import did_you_mean
 from async_r1.tasks.paths import resolve_paths
@@ -29,6 +30,7 @@ __all__ = [
     "check_task",
     "load_task",
     "resolve_paths",
+    "some_prompts",
 ]
 
 TASKS: dict[str, Callable[[TaskConfig], Task]] = {

@@ -79,7 +79,8 @@ class LabelledTask:
         if self._train is None:
             self._train = self._choose()
         ids = self._train
-        return LazyPrompts(len(ids), lambda position: self.get(ids[position]))
+        slow = getattr(self._task.prompts("train"), "slow", False)
+        return LazyPrompts(len(ids), lambda position: self.get(ids[position]), slow=slow)
 
     def get(self, prompt_id: str) -> Prompt:
         """The prompt of an id, at the level of its label if it has one."""
@@ -88,6 +89,11 @@ class LabelledTask:
     def score(self, prompt: Prompt, completion: Completion) -> float:
         """As the task scores it."""
         return self._task.score(prompt, completion)
+
+    def warm_up(self) -> None:
+        """As the task warms up, if it does."""
+        if warm_up := getattr(self._task, "warm_up", None):
+            warm_up()
 
     def _relabelled(self, prompt: Prompt) -> Prompt:
         label = self._labels.get(prompt.prompt_id)

@@ -1,6 +1,7 @@
 """A sequence of prompts that are made when they are read."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import overload
 
 from async_r1.tasks.protocol import Prompt
@@ -9,8 +10,13 @@ from async_r1.tasks.protocol import Prompt
 class LazyPrompts(Sequence[Prompt]):
     """`make(position)` for each position; keeps nothing."""
 
-    def __init__(self, size: int, make: Callable[[int], Prompt]) -> None:
-        """`make` takes 0 to size - 1, and gives the same prompt each time."""
+    def __init__(self, size: int, make: Callable[[int], Prompt], *, slow: bool = False) -> None:
+        """`make` takes 0 to size - 1, and gives the same prompt each time.
+
+        Args:
+            slow: a prompt may take a tenth of a second.
+        """
+        self.slow = slow
         self._size = size
         self._make = make
 
@@ -24,7 +30,8 @@ class LazyPrompts(Sequence[Prompt]):
     def __getitem__(self, position: int | slice) -> "Prompt | LazyPrompts":
         chosen = range(self._size)[position]
         if isinstance(chosen, range):
-            return LazyPrompts(len(chosen), lambda position: self._make(chosen[position]))
+            make = self._make
+            return LazyPrompts(len(chosen), lambda p: make(chosen[p]), slow=self.slow)
         return self._make(chosen)
 
     def __eq__(self, other: object) -> bool:
@@ -33,3 +40,8 @@ class LazyPrompts(Sequence[Prompt]):
         return all(mine == theirs for mine, theirs in zip(self, other, strict=True))
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def some_prompts(prompts: Sequence[Prompt], limit: int, slow_limit: int = 100) -> Iterator[Prompt]:
+    """The first prompts, for a check at the start of a run: fewer where making them takes long."""
+    return islice(prompts, slow_limit if getattr(prompts, "slow", False) else limit)

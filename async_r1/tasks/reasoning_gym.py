@@ -63,7 +63,7 @@ class ReasoningGym:
     def prompts(self, split: Split) -> Sequence[Prompt]:
         """Training prompts are generated as they are read; those of the eval split at once."""
         if split == "train":
-            return LazyPrompts(self._num_train, self._train_prompt)
+            return LazyPrompts(self._num_train, self._train_prompt, slow=True)
         if self._eval is None:
             self._eval = tuple(self._eval_prompts())
         return self._eval

@@ -3,10 +3,12 @@
 import logging
 from collections.abc import Sequence
 from functools import cached_property
+from importlib.util import find_spec
 
 import numpy as np
 import numpy.typing as npt
 
+from async_r1 import math_answers
 from async_r1.config_task import TaskConfig
 from async_r1.errors import TaskError
 from async_r1.tasks.answers import answer_checker, score_answer
@@ -31,7 +33,7 @@ class RowTask:
         """Reads no rows yet.
 
         Raises:
-            TaskError: an option cannot be as it is.
+            TaskError: an option cannot be as it is, or math-verify is not installed.
         """
         self.name = cfg.name
         self.isolated = options.answer == "math"  # sympy may hang
@@ -41,6 +43,16 @@ class RowTask:
         if evals is not None:
             self._sources.append((evals, RowReader(f"{cfg.name}/eval/", options)))
         self._matches = answer_checker(options.answer)
+        if options.answer == "math" and find_spec("math_verify") is None:
+            raise TaskError(
+                f"task {cfg.name}: task.options.answer=math needs the package math-verify: "
+                f"pip install 'async_r1[math]'"
+            )
+
+    def warm_up(self) -> None:
+        """Import what scoring needs, in the process that scores."""
+        if self.isolated:
+            math_answers.warm_up()
 
     @property
     def levels(self) -> tuple[int, ...]:

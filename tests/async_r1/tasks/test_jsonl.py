@@ -223,6 +223,13 @@ def test_options_are_checked_before_anything_is_read(tmp_path, options, message)
         task_of(**{"path": path, **options})
 
 
+def test_a_missing_math_verify_is_named_before_a_score(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.jsonl", [GOOD])
+    monkeypatch.setattr("async_r1.tasks.row_task.find_spec", lambda name: None)
+    with pytest.raises(TaskError, match=r"needs the package math-verify: pip install 'async_r1\[m"):
+        task_of(path, answer="math")
+
+
 def test_an_empty_file_is_an_empty_task(tmp_path):
     assert "no prompt: an empty task" in failure(write(tmp_path / "a.jsonl", ["", " "]))
 

@@ -10,7 +10,7 @@ import reasoning_gym
 
 from async_r1.config_task import TaskConfig
 from async_r1.errors import TaskError
-from async_r1.tasks import Completion, check_task, load_task
+from async_r1.tasks import Completion, check_task, load_task, some_prompts
 
 
 def task_of(dataset="chain_sum", *, levels=(), seed=0, num_train=40, num_eval=12, **options):
@@ -100,6 +100,13 @@ def test_several_datasets_by_weight_with_levels_clipped():
     )
     assert {p.extra["dataset"] for p in listed.prompts("train")} == set(weights)
     check_task(listed)
+
+
+def test_checks_at_the_start_of_a_run_read_few_of_prompts_that_take_long():
+    train = task_of(num_train=1000).prompts("train")
+    assert len(list(some_prompts(train, 500))) == 100
+    assert len(list(some_prompts(train[:50], 500))) == 50 and train[:50].slow
+    assert len(list(some_prompts(list(train[:300]), 200))) == 200
 
 
 def test_scores_are_the_datasets_own_and_right_or_wrong():
