@@ -20,10 +20,10 @@ from actors.prompt_check import check_prompts
 from actors.scoring import Scored, Scorer
 from actors.stop_tokens import stop_token_ids
 from async_r1.config import Config
-from async_r1.errors import ConfigError
+from async_r1.errors import ConfigError, TaskError
 from async_r1.model_files import check_named_model
-from async_r1.offline_items import Item, SampleLog
-from async_r1.offline_jobs import JOBS
+from async_r1.offline_items import Item, SampleLog, write_prompts
+from async_r1.offline_jobs import JOBS, prompts_file
 from async_r1.role import Role
 from async_r1.tasks import load_task
 from async_r1.tasks.protocol import Task
@@ -47,8 +47,13 @@ def run(role: Role, name: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(config.model.path)
     stops = stop_token_ids(config.model.path)
     task = load_task(config.task)
-    check_prompts(config, task, PromptForm(config.task, tokenizer), job.split(config))
-    items = list(job.items(config, task))
+    split = job.split(config)
+    prompts = list(task.prompts(split))
+    if not prompts:
+        raise TaskError(f"task {task.name} has no prompt in its {split} split")
+    check_prompts(config, task, PromptForm(config.task, tokenizer), split)
+    write_prompts(prompts_file(role.run_dir), prompts)
+    items = list(job.items(config, prompts))
     with SampleLog(job.samples(config, role.run_dir)) as log:
         missing = [item for item in items if item.key not in log.done]
         progress = _Progress(role, len(items) - len(missing), len(items))

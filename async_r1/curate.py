@@ -20,10 +20,10 @@ from async_r1.curate_labels import Labels, label_table
 from async_r1.errors import ConfigError
 from async_r1.model_files import fingerprint
 from async_r1.offline import prepare_offline, run_offline
-from async_r1.offline_jobs import curate_samples, labels_file
+from async_r1.offline_items import read_prompts
+from async_r1.offline_jobs import curate_samples, labels_file, prompts_file
 from async_r1.run_dir import RunDir, read_json, write_json
 from async_r1.supervisor import State
-from async_r1.tasks import load_task
 
 _OF_TASK = ("template", "system_prompt", "template_options", "max_new_tokens", "options", "name")
 _OF_REWARD = ("function", "function_options")
@@ -32,7 +32,21 @@ _OF_CURATE = ("samples", "temperature", "guesses", "guess_prefix", "guess_tokens
 
 def main(argv: Sequence[str]) -> int:
     """Compose and curate; returns the exit code."""
-    return run_jobs(compose_jobs("curate", argv, prepare_offline), curate)
+    return run_jobs(compose_jobs("curate", argv, prepare), curate)
+
+
+def prepare(config: Config) -> Config:
+    """As for any job of an actor alone; the prompts have their own levels.
+
+    Raises:
+        ConfigError: a rule is broken, or the model is not there or could not run.
+    """
+    if config.task.labels:
+        raise ConfigError(
+            f"async_r1 curate labels the task itself: task.labels must be '', got "
+            f"{config.task.labels!r}"
+        )
+    return prepare_offline(config)
 
 
 def curate(job: Job) -> int:
@@ -50,11 +64,12 @@ def curate(job: Job) -> int:
 
     def tick(run_dir: RunDir) -> None:
         nonlocal labels
-        if labels is None:
+        if labels is None and prompts_file(run_dir).exists():
             claim(config, labels_file(config, run_dir))
-            prompts = load_task(config.task).prompts(config.curate.split)
+            prompts = read_prompts(prompts_file(run_dir))
             labels = Labels(config.curate, prompts, curate_samples(config, run_dir))
-        labels.update()
+        if labels is not None:
+            labels.update()
 
     done = run_offline(
         "curate",
@@ -68,15 +83,16 @@ def curate(job: Job) -> int:
         return 0
     outcome, run_dir = done
     tick(run_dir)
-    assert labels is not None
-    out = labels_file(config, run_dir)
-    rows = labels.write(out)
-    if rows:
-        print(f"\n{label_table(config.curate, rows)}\n")
-    if outcome.state is not State.FINISHED:
-        again = f"the same command with curate.out={out}" if not config.curate.out else "it"
-        print(f"labels so far: {len(rows):,} of {labels.num_prompts:,}; run {again} to go on")
-    print(f"labels: {out}\nrun: {run_dir.root}", flush=True)
+    if labels is not None:
+        out = labels_file(config, run_dir)
+        rows = labels.write(out)
+        if rows:
+            print(f"\n{label_table(config.curate, rows)}\n")
+        if outcome.state is not State.FINISHED:
+            again = "it again" if config.curate.out else f"the same with curate.out={out}"
+            print(f"labels so far: {len(rows):,} of {labels.num_prompts:,}; run {again} to go on")
+        print(f"labels: {out}")
+    print(f"run: {run_dir.root}", flush=True)
     return outcome.exit_code
 
 

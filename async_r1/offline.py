@@ -20,6 +20,7 @@ from async_r1.run_dir import RunDir
 from async_r1.run_state import print_failure
 from async_r1.runner import Commands, machine_plan, role_commands, run_roles
 from async_r1.supervisor import Outcome
+from async_r1.tasks import load_task, resolve_paths
 
 _LINE_EVERY_S = 10.0  # where lines cannot be written over
 
@@ -29,13 +30,16 @@ def prepare_offline(config: Config) -> Config:
 
     Raises:
         ConfigError: a rule is broken, or the model is not there or could not run.
+        TaskError: there is no such task, or it refuses its options.
     """
     rules.check_offline(config)
     path = resolve_path(config.model.path)
     check_model(path, config.task, complete=not config.dry_run)
     config = check_rewards(config)
+    load_task(config.task)  # refuses its options before there is a run
     return replace(
         config,
+        task=resolve_paths(config.task),
         model=replace(config.model, path=path),
         actors=replace(config.actors, count=1),
     )

@@ -3,7 +3,8 @@
 import fcntl
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +12,7 @@ from typing import Any, Literal, Self
 
 from async_r1.errors import ConfigError
 from async_r1.metrics import read_rows
+from async_r1.tasks.protocol import Prompt
 
 Kind = Literal["greedy", "sample", "guess"]
 
@@ -82,6 +84,22 @@ class SampleLog:
         traceback: TracebackType | None,
     ) -> None:
         self._file.close()
+
+
+def write_prompts(path: Path, prompts: Sequence[Prompt]) -> None:
+    """Write down the prompts of a job, for whoever reads its rows; a reader sees all or no file."""
+    rows = [
+        {name: getattr(prompt, name) for name in ("prompt_id", "text", "answer", "level")}
+        for prompt in prompts
+    ]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    temporary.replace(path)
+
+
+def read_prompts(path: Path) -> list[Prompt]:
+    """What `write_prompts` wrote."""
+    return [Prompt(**row) for row in read_rows(path)]
 
 
 def row_key(row: Mapping[str, Any]) -> tuple[str, str, int]:

@@ -1,13 +1,13 @@
 """What an actor samples outside of the training loop, by the name of the job."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from async_r1.config import Config
 from async_r1.offline_items import Item
 from async_r1.run_dir import RunDir
-from async_r1.tasks.protocol import Split, Task
+from async_r1.tasks.protocol import Prompt, Split
 
 
 @dataclass(frozen=True)
@@ -15,12 +15,17 @@ class OfflineJob:
     """Which completions of which prompts, and where their rows go."""
 
     split: Callable[[Config], Split]
-    items: Callable[[Config, Task], Iterator[Item]]
+    items: Callable[[Config, Sequence[Prompt]], Iterator[Item]]
     samples: Callable[[Config, RunDir], Path]
 
 
 def eval_samples(config: Config, run_dir: RunDir) -> Path:
     return run_dir.root / "samples.jsonl"
+
+
+def prompts_file(run_dir: RunDir) -> Path:
+    """The prompts of a job, in its order."""
+    return run_dir.root / "prompts.jsonl"
 
 
 def labels_file(config: Config, run_dir: RunDir) -> Path:
@@ -33,11 +38,11 @@ def curate_samples(config: Config, run_dir: RunDir) -> Path:
     return labels_file(config, run_dir).with_suffix(".samples.jsonl")
 
 
-def eval_items(config: Config, task: Task) -> Iterator[Item]:
+def eval_items(config: Config, prompts: Sequence[Prompt]) -> Iterator[Item]:
     """Of each held-out prompt a greedy completion and `evaluate.samples` sampled ones."""
     options = config.evaluate
     longest = config.task.max_new_tokens
-    for prompt in task.prompts("eval"):
+    for prompt in prompts:
         if options.greedy:
             yield Item(
                 prompt_id=prompt.prompt_id,
@@ -56,10 +61,10 @@ def eval_items(config: Config, task: Task) -> Iterator[Item]:
             )
 
 
-def curate_items(config: Config, task: Task) -> Iterator[Item]:
+def curate_items(config: Config, prompts: Sequence[Prompt]) -> Iterator[Item]:
     """Of each prompt `curate.samples` completions and `curate.guesses` without reasoning."""
     options = config.curate
-    for prompt in task.prompts(options.split):
+    for prompt in prompts:
         for index in range(options.samples):
             yield Item(
                 prompt_id=prompt.prompt_id,

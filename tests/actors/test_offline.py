@@ -81,8 +81,10 @@ def answers(items: list[Item], wrong: tuple[int, ...] = ()) -> dict[int, str]:
     return made
 
 
-def rows_of(engine: Any, items: list[Item], config: Config = CONFIG) -> list[dict[str, Any]]:
-    scorer = Scorer(config, TASK, TOKENIZER, [STOP])
+def rows_of(
+    engine: Any, items: list[Item], config: Config = CONFIG, tokenizer: Any = TOKENIZER
+) -> list[dict[str, Any]]:
+    scorer = Scorer(config, TASK, tokenizer, [STOP])
     try:
         return list(sample(config, engine, scorer, TASK, items))
     finally:
@@ -134,6 +136,26 @@ def test_a_prefix_that_leaves_no_room_is_named() -> None:
     error = f"the length of prompt {PROMPTS[0].prompt_id} with 'xxx"
     with pytest.raises(ConfigError, match=re.escape(error)):
         rows_of(engine, [item(prefix="x" * 80)])
+
+
+def test_the_opening_that_a_chat_template_writes_belongs_to_the_completion() -> None:
+    tokenizer = nano_tokenizer()
+    tokenizer.chat_template = "Q: {{ messages[0].content + ' A: <think>\\n' }}"
+    config = replace(CONFIG, task=replace(CONFIG.task, template="chat"))
+    guess = item(1, kind="guess", prefix="<think></think><answer>")
+    engine = Answering(
+        {
+            0: f"so</think><answer>{PROMPTS[0].answer}</answer>",
+            1: f"{PROMPTS[1].answer}</answer>",
+        }
+    )
+    rows = rows_of(engine, [item(0), guess], config, tokenizer)
+    shown = [tokenizer.decode(request.token_ids) for request in engine.requests]
+    assert shown[0] == f"Q: {PROMPTS[0].text} A: <think>\n"
+    assert shown[1] == f"Q: {PROMPTS[1].text} A: <think>\n</think><answer>"
+    assert [row["rewards"]["format"] for row in rows] == [1, 1]
+    assert [row["correct"] for row in rows] == [True, True]
+    assert {row["text"].partition("\n")[0] for row in rows} == {"<think>"}
 
 
 @pytest.mark.slow

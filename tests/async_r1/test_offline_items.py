@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from async_r1.config import Config
 from async_r1.errors import ConfigError
 from async_r1.metrics import read_rows
-from async_r1.offline_items import Item, SampleLog
+from async_r1.offline_items import Item, SampleLog, read_prompts, write_prompts
+from async_r1.offline_jobs import curate_items, eval_items
+from async_r1.schema import build
+from async_r1.tasks.protocol import Prompt
 
 ITEM = Item(prompt_id="a", kind="sample", index=0, temperature=1.0, max_new_tokens=9)
 
@@ -55,3 +59,32 @@ def test_every_completion_has_a_seed_of_its_own() -> None:
     assert len(set(seeds)) == len(seeds)
     assert ITEM.seed(7) == replace(ITEM, max_new_tokens=1, temperature=0.5).seed(7)
     assert replace(ITEM, temperature=0.0).seed(7) is None
+
+
+def test_prompts_are_read_as_they_were_written(tmp_path: Path) -> None:
+    prompts = [Prompt("a", "1 + 1 = ?\nä", "2", 3), Prompt("b", "", "", 1)]
+    write_prompts(tmp_path / "prompts.jsonl", prompts)
+    assert read_prompts(tmp_path / "prompts.jsonl") == prompts
+    assert [path.name for path in tmp_path.iterdir()] == ["prompts.jsonl"]
+
+
+def test_a_job_asks_for_each_completion_once() -> None:
+    config = build(
+        Config,
+        {
+            "task": {"max_new_tokens": 70},
+            "evaluate": {"samples": 3, "temperature": 0.6},
+            "curate": {"samples": 2, "guesses": 1, "guess_tokens": 9, "guess_prefix": "<answer>"},
+        },
+    )
+    prompts = [Prompt("a", "x", "y", 1), Prompt("b", "x", "y", 1)]
+    evals = list(eval_items(config, prompts))
+    assert len({item.key for item in evals}) == len(evals) == 2 * 4
+    assert {item.temperature for item in evals if item.kind == "sample"} == {0.6}
+    assert {item.temperature for item in evals if item.kind == "greedy"} == {0.0}
+    labels = list(curate_items(config, prompts))
+    assert len({item.key for item in labels}) == len(labels) == 2 * 3
+    shown = {(item.kind, item.max_new_tokens, item.prefix) for item in labels}
+    assert shown == {("sample", 70, ""), ("guess", 9, "<answer>")}
+    only_samples = replace(config, evaluate=replace(config.evaluate, greedy=False))
+    assert {item.kind for item in eval_items(only_samples, prompts)} == {"sample"}
