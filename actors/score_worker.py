@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from async_r1.config_task import RewardConfig, TaskConfig
 from async_r1.rewards import Outcome, Rewards, make_rewards
@@ -23,6 +24,7 @@ _PR_SET_PDEATHSIG = 1
 def main() -> None:
     parent, connection = int(sys.argv[1]), Connection(int(sys.argv[2]))
     _die_with(parent)
+    _volunteer()
     try:
         _serve(connection)
     except (EOFError, ConnectionError):  # the actor is gone
@@ -43,7 +45,7 @@ def _make(reward: RewardConfig, task_config: TaskConfig) -> tuple[Rewards | None
     try:
         task = None if reward.function else load_task(task_config)
         warm_up = getattr(task, "warm_up", None)
-        if warm_up is not None:  # imports that a score's own time shall not pay for
+        if warm_up is not None:  # what it imports, no score's own time pays for
             warm_up()
         return make_rewards(reward, task_config, task), ""
     except (Exception, SystemExit) as error:
@@ -55,6 +57,14 @@ def _die_with(parent: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before that
         sys.exit(0)
+
+
+def _volunteer() -> None:
+    """When memory runs out, this process goes before the actor: it can be replaced."""
+    try:
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    except OSError:  # no Linux, or not allowed
+        pass
 
 
 if __name__ == "__main__":

@@ -40,8 +40,8 @@ class Task(Protocol):
 
     A task of your own is a class of this shape in one file, made with the `TaskConfig`, and named
     as `task.name=path/file.py:Class`. Optional attributes: `isolated = True` says that `score` may
-    hang, crash or take long, so that it runs in a process that can be killed; `levels` lists the
-    difficulty levels.
+    hang, crash or take long, so that it runs in a process that can be killed, where `warm_up()`
+    is called before the first score; `levels` lists the difficulty levels.
 
     Prompts follow from the configuration alone: every process of a run, and every restart of
     it, knows the same ones by the same ids. The splits share neither ids nor questions.

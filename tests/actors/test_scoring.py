@@ -1,5 +1,6 @@
 """Scoring: at once for rules, in processes that can be killed for what may hang or crash."""
 
+import json
 import os
 import signal
 import subprocess
@@ -19,11 +20,13 @@ from async_r1.config import Config
 from async_r1.errors import DeadlineError
 from async_r1.schema import build
 from async_r1.tasks import load_task
+from async_r1.tasks.protocol import Split
 from async_r1.types import FinishReason
 
 FUNCTIONS = Path(__file__).with_name("reward_functions.py")
 PROMPT_ID = "arithmetic/2395+972"
 STOP = 127
+SPLITS: tuple[Split, ...] = ("train", "eval")
 
 
 class Characters:
@@ -190,6 +193,28 @@ def test_in_sync_mode_results_come_in_the_order_of_submission(scorers: list[Scor
         order[mode] = [result.key for result in scorer.wait(30)]
     assert order["sync"] == ["slow", "a", "b"]
     assert order["async"][-1] == "slow"
+
+
+def test_mathematics_is_compared_in_a_process_and_explosions_are_killed(
+    scorers: list[Scorer], tmp_path: Path
+) -> None:
+    pytest.importorskip("math_verify")
+    rows = [{"prompt": f"{i}?", "answer": answer} for i, answer in enumerate(["1/2", "2", "3"])]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = {"name": "jsonl", "num_eval": 1,
+            "options": {"path": str(tmp_path / "rows.jsonl"), "answer": "math"}}  # fmt: skip
+    config = build(Config, {"reward": {"timeout_s": 2.0}, "task": task})
+    scorer = Scorer(config, load_task(config.task), Characters(), [STOP])
+    scorers.append(scorer)
+    prompts = {p.answer: p.prompt_id for split in SPLITS for p in scorer._task.prompts(split)}
+    asked = [("1/2", "0.5"), ("2", "9^{9^{9}}"), ("3", "4")]
+    for key, (gold, answer) in enumerate(asked):
+        text = f"<think>a</think><answer>{answer}</answer>"
+        ids = np.asarray([*map(ord, text), STOP], np.int32)
+        scorer.submit(key, prompt_id=prompts[gold], token_ids=ids, finish_reason=FinishReason.STOP)
+    results = {result.key: result for result in scorer.wait(60)}
+    assert results[0].rewards["task"] == 1.0 and results[2].rewards["task"] == 0.0
+    assert results[1].error == "took more than 2 s"  # 9^(9^9) has 370 million digits
 
 
 def test_a_deadline_names_what_to_change(scorer: Scorer) -> None:

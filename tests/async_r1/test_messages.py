@@ -157,6 +157,13 @@ def test_score(score: Score) -> None:
     assert same(read_score(through_the_wire(write_score(score))), score)
 
 
+def test_a_score_without_rewards_says_why() -> None:
+    score = Score(rollout_id=1, lease_epoch=2, rewards={}, text="x", error="took more than 1 s")
+    assert same(read_score(through_the_wire(write_score(score))), score)
+    assert "error" not in good_score().values  # as peers that know nothing of it send and expect
+    assert read_score(good_score()).error == ""
+
+
 @quick
 @given(batches())
 def test_batch(batch: Batch) -> None:
@@ -306,6 +313,9 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("score", {"rewards": {"task": 1.0, "total": True}}, {}),
     ("score", {"rewards": {"task": 1.0, "total": 1.0, "x": "1"}}, {}),
     ("score", {"text": b"bytes"}, {}),
+    ("score", {"error": "ValueError"}, {}),  # beside rewards
+    ("score", {"error": 3, "rewards": {}}, {}),
+    ("score", {"error": "", "rewards": {}}, {}),
     ("batch", {"info": []}, {}),
     ("batch", {}, {"rewards": f4(1)}),
     ("batch", {}, {"versions": i4(0)}),
