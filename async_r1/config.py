@@ -51,6 +51,9 @@ class ModelConfig:
         {}, doc="values of config.json: of model.init=random, and of estimates without the model"
     )
     tie_embeddings: bool = opt(False, doc="tie input and output embeddings (init only)")
+    rope_scaling: dict[str, Any] = opt(
+        {}, doc="rotary scaling for more positions than the model has, such as YaRN"
+    )
     dtype: Literal["float32", "bfloat16", "float16"] = opt(
         "float32", doc="parameter dtype in actors and learner; log-probs are float32"
     )

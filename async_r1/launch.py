@@ -17,6 +17,7 @@ from async_r1.model_files import check_model
 from async_r1.plan_text import plan_text
 from async_r1.ports import check_addresses
 from async_r1.records import new_run_dir, run_name
+from async_r1.rope_scaling import apply_rope_scaling
 from async_r1.run_dir import RunDir
 from async_r1.run_state import print_failure
 from async_r1.runner import (
@@ -87,6 +88,7 @@ def launch(
     if config.model.init:
         config = make_initial_model(config, run_dir, base_environment())
         check_model(config.model.path, config.task, complete=True)
+    config = apply_rope_scaling(config, run_dir)
     outcome = run_roles(
         config,
         run_dir,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from async_r1.config import Config
+from async_r1.rope_scaling import max_positions, scaled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,7 @@ class ModelShape:
     hidden_size: int
     kv_size: int  # KV heads x head size
     vocab_size: int
-    max_positions: int = 0  # that its position encoding was made for; 0: not said
+    max_positions: int = 0  # that its position encoding gives it; 0: not said
 
 
 def shape_of(values: Mapping[str, Any]) -> ModelShape | None:
@@ -34,8 +35,8 @@ def shape_of(values: Mapping[str, Any]) -> ModelShape | None:
         head = int(values.get("head_dim") or hidden // heads)
         experts = int(values.get("num_experts") or values.get("num_local_experts") or 1)
         wide = int(values.get("moe_intermediate_size") or values["intermediate_size"])
-        positions = int(values.get("max_position_embeddings") or 0)
-    except (ValueError, KeyError, TypeError):
+        positions = max_positions(values)
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
     attention = 2 * hidden * head * (heads + kv_heads)
     if str(values.get("model_type", "")).startswith("qwen3"):
@@ -62,8 +63,9 @@ def model_shape(config: Config) -> tuple[ModelShape | None, str]:
         for path in _config_files(config.model.path):
             values = _read(path)
             if values is not None:
-                return shape_of(values), str(path)
-    return (shape_of(config.model.shape) if config.model.shape else None), "model.shape"
+                return shape_of(scaled(values, config.model.rope_scaling)), str(path)
+    values = scaled(config.model.shape, config.model.rope_scaling)
+    return (shape_of(values) if config.model.shape else None), "model.shape"
 
 
 def _config_files(path: str) -> list[Path]:

@@ -60,6 +60,7 @@ def plan(
     if config.run.device == "cpu":
         gpus = ()
     _check_device(config, gpus, only)
+    _check_positions(config, shape)
     learner_gpus, actor_gpus = divide_gpus(config, gpus, only)
     num_actors, num_ranks = num_computing(config, only)
     per_actor, per_rank = divide_cores(
@@ -145,6 +146,7 @@ def _env(threads: int, gpus: Sequence[str], *, is_learner: bool) -> dict[str, st
         "OPENBLAS_NUM_THREADS": count,
         "OMP_WAIT_POLICY": "PASSIVE",
         "KMP_BLOCKTIME": "0",  # Intel's OpenMP goes by this instead of the wait policy
+        "PYTHONHASHSEED": "0",  # some of reasoning-gym's questions follow from it
         "TOKENIZERS_PARALLELISM": "false",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else vLLM takes all cores, whatever is set here
         "VLLM_NO_USAGE_STATS": "1",
@@ -189,6 +191,15 @@ def _check_device(config: Config, gpus: Sequence[str], only: Only) -> None:
         )
 
 
+def _check_positions(config: Config, shape: ModelShape | None) -> None:
+    if shape and 0 < shape.max_positions < config.model.max_length:
+        raise ConfigError(
+            f"model.max_length must be <= {shape.max_positions}, the positions of the model, got "
+            f"{config.model.max_length}; shorten it, or set model.rope_scaling (context=64k_yarn "
+            f"does for Qwen3)"
+        )
+
+
 def _notes(
     config: Config, num_cores: int, computing: int, has_gpus: bool, shape: ModelShape | None
 ) -> Iterator[str]:
@@ -203,10 +214,4 @@ def _notes(
         yield (
             "memory is unknown: model.path is no local or cached model of a known form, and "
             "model.shape is empty"
-        )
-    elif 0 < shape.max_positions < config.model.max_length:
-        yield (
-            f"model.max_length={config.model.max_length} is beyond the {shape.max_positions} "
-            f"positions of the model: give model.path a copy whose config.json scales its rotary "
-            f"embeddings"
         )

@@ -240,8 +240,18 @@ def _parameters(config: Config) -> Iterator[str]:
             "model.tie_embeddings=true needs model.init=nano: an existing model says it itself, "
             "model.shape as tie_word_embeddings"
         )
+    scaling = config.model.rope_scaling
+    if scaling and not (scaling.get("rope_type") and _is_factor(scaling.get("factor"))):
+        yield (
+            f"model.rope_scaling must have rope_type and a factor >= 1, got {scaling}; "
+            f"context=64k_yarn has both"
+        )
     if config.model.init == "random" and not config.model.shape:
         yield "model.init=random needs model.shape, got {}; model=qwen3_0_6b has one"
+
+
+def _is_factor(value: object) -> bool:
+    return isinstance(value, int | float) and value >= 1
 
 
 _TRAINING_RULES: tuple[Rule, ...] = (

@@ -59,13 +59,13 @@ def main() -> int:
         device = side("device", view)
         bare = side("generate", view)
         found = figures(view, device, bare)
-    facts = common.conditions(
-        device=device["name"],
-        gpus=0 if args.cpu else machine.usable_gpus,
-        weights=backend,
-        shared=shares(args, machine, backend),
-        **sizes(view),
-    )
+        facts = common.conditions(
+            device=device["name"],
+            gpus=0 if args.cpu else machine.usable_gpus,
+            weights=backend,
+            shared=shares(args, machine, backend),
+            **sizes(view),
+        )
     common.print_conditions(facts)
     show(found)
     return common.finish(args, {**facts, **found})

@@ -108,6 +108,10 @@ def test_these_can_be_launched(values: dict[str, Any]) -> None:
             "run.colocate=true needs learner.ranks=1 and one GPU an engine",
         ),
         ({"run": {"plan_for": "8xH100"}}, "run.plan_for=8xH100 is for dry_run=true"),
+        (
+            {"model": {"path": "m", "rope_scaling": {"rope_type": "yarn"}}},
+            "model.rope_scaling must have rope_type and a factor >= 1, got {'rope_type': 'yarn'}",
+        ),
         ({"model": {"init": "random"}}, "model.init=random needs model.shape, got {}"),
         ({"weights": {"timeout_s": 120.0}}, "actors.dead_after_s must be > weights.timeout_s=120"),
         ({"run": {"buffer_address": "ipc:///tmp/x"}}, "run.buffer_address must be tcp://host:port"),

@@ -9,6 +9,7 @@ import pytest
 
 from async_r1 import rules
 from async_r1.compose import compose
+from async_r1.errors import ConfigError
 from async_r1.launch import main
 from tests.integration.runs import launch, rows
 
@@ -30,9 +31,15 @@ TINY = (
     *("learner.ranks=1", "learner.micro_batch_tokens=512", "learner.groups_per_update=2"),
     *("learner.num_updates=1", "learner.warmup_updates=0", "buffer.group_size=4"),
 )
+# Twice the model's positions, and weights so large that wrong rotary embeddings would show.
+SCALED = (
+    *("model.dtype=float32", "model.shape.initializer_range=0.3"),
+    "model.shape.max_position_embeddings=128",
+    "model.rope_scaling={rope_type: yarn, factor: 2.0, original_max_position_embeddings: 128}",
+)
 
 
-@pytest.mark.parametrize("context", ["", "8k", "16k", "32k", "64k"])
+@pytest.mark.parametrize("context", ["", "8k", "16k", "32k", "64k_yarn"])
 @pytest.mark.parametrize("preset", PRESETS)
 def test_one_option_changes_the_context(preset: str, context: str) -> None:
     config = compose([f"experiment={preset}", *([f"context={context}"] if context else [])])
@@ -40,7 +47,7 @@ def test_one_option_changes_the_context(preset: str, context: str) -> None:
     length = config.model.max_length
     assert 8192 <= length <= 65536
     if context:
-        assert length == 1024 * int(context.removesuffix("k"))
+        assert length == 1024 * int(context.split("k")[0])
     assert config.task.max_new_tokens == length - 1024
     assert config.learner.micro_batch_tokens >= length
     assert config.actors.segment_tokens < config.actors.rollout_token_budget < length / 2
@@ -63,12 +70,21 @@ def test_a_dry_run_says_that_it_fits_the_named_gpus(
 
 
 def test_a_dry_run_says_that_it_does_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["experiment=qwen3_8b", "context=64k", "dry_run=true", "run.plan_for=8xRTX4090"]
+    options = ["experiment=qwen3_8b", "context=64k_yarn", "dry_run=true", "run.plan_for=8xRTX4090"]
     assert main(options) == 0
     shown = capsys.readouterr().out
     line = r"^GPU 0 +learner_000 [\d.]+ > 24\.0 GiB of an RTX4090-24: does not fit$"
     assert re.search(line, shown, re.MULTILINE)
-    assert "beyond the 40960 positions of the model" in shown
+
+
+def test_more_positions_than_the_model_has_need_scaling() -> None:
+    options = ["experiment=qwen3_8b", "context=64k", "dry_run=true", "run.plan_for=8xH200"]
+    with pytest.raises(ConfigError) as raised:
+        main(options)
+    assert "model.max_length must be <= 40960, the positions of the model, got 65536" in str(
+        raised.value
+    )
+    assert main([*options, "context=64k_yarn"]) == 0
 
 
 def test_without_gpus_the_way_out_is_named() -> None:
@@ -91,15 +107,18 @@ def test_without_gpus_the_way_out_is_named() -> None:
 def test_a_step_with_random_weights_of_its_shape_shrunk(preset: str, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    run = launch(tmp_path, f"experiment={preset}", *TINY)
+    scaling = SCALED if preset == "qwen3_8b" else ()
+    run = launch(tmp_path, f"experiment={preset}", *TINY, *scaling)
     (step,) = rows(run, "learner")
     assert step["policy_version"] == 0 and step["batch/num_rollouts"] >= 2
-    assert abs(step["mismatch_kl/mean"]) < 0.01  # the learner's log-probs are the actor's
+    # The learner's log-probs are the actor's.
+    assert abs(step["mismatch_kl/mean"]) < (1e-4 if scaling else 0.01)
     assert step["time/transfer_s"] > 0
     trained = AutoModelForCausalLM.from_pretrained(run.checkpoint(1) / "hf", dtype="auto")
-    assert trained.dtype.itemsize == 2 and trained.config.hidden_size == 64
-    tied = preset != "qwen3_8b"
-    assert trained.config.tie_word_embeddings is tied
+    assert trained.dtype.itemsize == (4 if scaling else 2) and trained.config.hidden_size == 64
+    assert trained.config.tie_word_embeddings is (preset != "qwen3_8b")
+    rope = trained.config.rope_parameters["rope_type"]
+    assert rope == ("yarn" if scaling else "default")
 
 
 @pytest.mark.slow
