@@ -15,7 +15,7 @@ import psutil
 from async_r1.compose import compose_jobs
 from async_r1.errors import AsyncR1Error, RunDirError
 from async_r1.launch import launch, prepare
-from async_r1.run_dir import RunDir, read_json
+from async_r1.run_dir import RunDir, read_json, write_json
 from async_r1.runner import role_commands
 from async_r1.view import RunView
 
@@ -51,6 +51,8 @@ def run(
 ) -> Run:
     """Launch a run and see it to its end, unless the directory holds it already, finished.
 
+    A run that was asked for in other words, or did not finish, is removed and made anew.
+
     Args:
         commands: what starts a kind of role, in place of the usual.
         wrapper: words to put before a kind of role's command.
@@ -59,27 +61,36 @@ def run(
         SystemExit: it was refused, or failed; the message names its directory.
     """
     kept = directory / "benchmark.json"
+    starters = {**role_commands(), **(commands or {})}
+    for kind, words in (wrapper or {}).items():
+        starters[kind] = [*words, *starters[kind]]
+    asked = json.loads(json.dumps([list(overrides), starters]))
+    if kept.exists() and read_json(kept)["asked"] != asked:
+        shutil.rmtree(directory)
     if not kept.exists():
-        if (directory / "config").exists():  # what an interrupted benchmark left
-            shutil.rmtree(directory)
-        starters = {**role_commands(), **(commands or {})}
-        for kind, words in (wrapper or {}).items():
-            starters[kind] = [*words, *starters[kind]]
-        options = [*overrides, "logging.console=quiet"]
-        try:
-            (job,) = compose_jobs("launch", options, prepare)
-        except AsyncR1Error as error:
-            raise SystemExit(f"error: the run for {directory}: {error}") from None
-        with _watch(directory) as costs, _silent():
-            code = launch(
-                job.config, overrides=job.overrides, directory=str(directory), commands=starters
-            )
-        if code != 0:
-            raise SystemExit(f"the run in {directory} failed (exit code {code}); see its logs")
-        launched = read_json(RunDir(directory).resolved)["started_at"]
-        running_s = {role: since - launched for role, since in costs.running_s.items()}
-        kept.write_text(json.dumps({"cpu_s": costs.cpu_s, "running_s": running_s}))
-    return Run(RunView(directory), Costs(**json.loads(kept.read_text())))
+        if directory.exists():
+            raise SystemExit(f"error: {directory} is there, and not of this benchmark")
+        directory.mkdir(parents=True)
+        write_json(kept, {"asked": None})  # until it is finished
+        costs = _launch(directory, [*overrides, "logging.console=quiet"], starters)
+        write_json(kept, {"asked": asked, "cpu_s": costs.cpu_s, "running_s": costs.running_s})
+    found = read_json(kept)
+    return Run(RunView(directory), Costs(found["cpu_s"], found["running_s"]))
+
+
+def _launch(directory: Path, overrides: list[str], starters: Mapping[str, Sequence[str]]) -> Costs:
+    try:
+        (job,) = compose_jobs("launch", overrides, prepare)
+    except AsyncR1Error as error:
+        raise SystemExit(f"error: the run for {directory}: {error}") from None
+    with _watch(directory) as costs, _silent():
+        code = launch(
+            job.config, overrides=job.overrides, directory=str(directory), commands=starters
+        )
+    if code != 0:
+        raise SystemExit(f"the run in {directory} failed (exit code {code}); see its logs")
+    launched = read_json(RunDir(directory).resolved)["started_at"]
+    return Costs(costs.cpu_s, {role: at - launched for role, at in costs.running_s.items()})
 
 
 @contextlib.contextmanager
