@@ -123,10 +123,7 @@ class ActorLoop:
         self._stop = inbox.stop
 
     def _begin(self, lease: Lease) -> None:
-        prompt_ids = np.asarray(
-            self._scorer.prompt_token_ids(lease.prompt_id, self._eval_prefix(lease)),
-            dtype=np.int32,
-        )
+        prompt_ids = self._scorer.prompt_token_ids(lease.prompt_id, self._eval_prefix(lease))
         room = self._config.model.max_length - len(prompt_ids)
         if room < 1:
             raise ConfigError(

@@ -136,7 +136,7 @@ def _request(config: Config, scorer: Scorer, number: int, item: Item) -> Samplin
         )
     return SamplingRequest(
         key=number,
-        token_ids=np.asarray(prompt_ids, dtype=np.int32),
+        token_ids=prompt_ids,
         max_new_tokens=min(item.max_new_tokens, room),
         temperature=item.temperature,
         seed=item.seed(config.seed),

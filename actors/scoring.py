@@ -4,7 +4,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
+
+import numpy as np
 
 from actors.score_pool import ScorePool
 from async_r1.channels import wait_any
@@ -13,6 +16,8 @@ from async_r1.rewards import Outcome, Rewards, is_isolated, make_rewards
 from async_r1.tasks.protocol import Completion, Task
 from async_r1.templates import PromptForm
 from async_r1.types import FinishReason, Int32
+
+_CACHED_PROMPTS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,8 @@ class Scorer:
         self._form = PromptForm(config.task, tokenizer)
         self._stop = set(stop_token_ids)
         self._in_order = config.mode == "sync"
+        # A prompt is asked for by every lease of every member of its group.
+        self._token_ids = lru_cache(_CACHED_PROMPTS)(self._encode)
         self._pending: OrderedDict[Hashable, _Pending] = OrderedDict()
         self._pool: ScorePool | None = None
         self._rewards: Rewards | None = None
@@ -59,13 +66,19 @@ class Scorer:
         else:
             self._rewards = make_rewards(config.reward, config.task, task)
 
-    def prompt_token_ids(self, prompt_id: str, suffix: str = "") -> list[int]:
-        """Tokens that the policy is given [P]; `suffix` follows the rendered prompt.
+    def prompt_token_ids(self, prompt_id: str, suffix: str = "") -> Int32:
+        """Tokens that the policy is given [P], read-only; `suffix` follows the rendered prompt.
 
         Raises:
             TaskError: no prompt has the id.
         """
-        return self._form.token_ids(self._task.get(prompt_id).text, suffix)
+        return self._token_ids(prompt_id, suffix)
+
+    def _encode(self, prompt_id: str, suffix: str) -> Int32:
+        text = self._task.get(prompt_id).text
+        token_ids = np.asarray(self._form.token_ids(text, suffix), dtype=np.int32)
+        token_ids.flags.writeable = False
+        return token_ids
 
     def submit(
         self,

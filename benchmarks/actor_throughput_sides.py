@@ -52,7 +52,7 @@ def actor(role: Role) -> Iterator[Any]:
 
         def _begin(self, lease: Lease) -> None:
             super()._begin(lease)
-            self.prompts.append(self._scorer.prompt_token_ids(lease.prompt_id))
+            self.prompts.append(self._scorer.prompt_token_ids(lease.prompt_id).tolist())
 
     config = role.config
     stops = stop_token_ids(config.model.path)
