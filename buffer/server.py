@@ -5,7 +5,7 @@ from typing import Any
 
 from async_r1.channels import Router
 from async_r1.role import Role
-from async_r1.tasks import load_task
+from async_r1.tasks import check_task, load_task
 from buffer.core import BufferCore
 from buffer.journal import FileJournal, NullJournal
 from buffer.recorder import record_extremes
@@ -22,6 +22,8 @@ def serve(role: Role) -> None:
     """
     config = role.config
     role.status("starting", f"loading task {config.task.name}")
+    task = load_task(config.task)
+    check_task(task, evals=config.eval.every > 0)
     streams = {"buffer": role.metrics("buffer"), "eval": role.metrics("eval")}
     journal = FileJournal(role.run_dir.journal / "segments") if config.buffer.journal else None
 
@@ -30,7 +32,7 @@ def serve(role: Role) -> None:
 
     core = BufferCore(
         config,
-        load_task(config.task),
+        task,
         journal or NullJournal(),
         write_row=write_row,
         record=lambda step, groups, failed: record_extremes(
