@@ -44,7 +44,9 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["launch", "--help"], ["sft", "-h"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["launch", "--help"], ["sft", "-h"], ["eval", "-h"], ["curate", "-h"]]
+)
 def test_help_is_fast(arguments: list[str]) -> None:
     seconds = []
     for _ in range(3):  # the best of three: the machine may be busy
@@ -86,7 +88,7 @@ def test_help_is_complete(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "error"),
     [
         (["lanch"], "unknown command 'lanch'; did you mean launch?"),
-        (["xyz"], "unknown command 'xyz'; there are launch, sft, report, doctor"),
+        (["xyz"], "unknown command 'xyz'; there are launch, sft, eval, curate, report, doctor"),
         (["launch", "learner.lrr=1"], "unknown option learner.lrr; did you mean learner.lr?"),
         (
             ["launch", "actor.temperature=1"],
