@@ -149,13 +149,11 @@ def check_template_options(source: str, options: dict[str, Any]) -> None:
     """
     from jinja2 import Environment, TemplateSyntaxError, meta
 
+    environment = Environment(extensions=["jinja2.ext.loopcontrols"])
     try:
-        tree = Environment(extensions=["jinja2.ext.loopcontrols"]).parse(
-            _GENERATION_MARK.sub("", source)
-        )
+        read = meta.find_undeclared_variables(environment.parse(_GENERATION_MARK.sub("", source)))
     except TemplateSyntaxError as error:
         raise ConfigError(f"the tokenizer's chat template is not valid: {error}") from None
-    read = meta.find_undeclared_variables(tree)
     known = sorted(name for name in read if not _GIVEN.fullmatch(name))
     for name in options:
         if name in _OWN_OPTIONS:

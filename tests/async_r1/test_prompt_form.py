@@ -163,6 +163,7 @@ def test_a_token_that_stands_before_every_text_stands_before_every_prompt() -> N
         (QWEN, {"template_options": {"tokenize": True}}, "template_options.tokenize is not yours"),
         (NO_SYSTEM, {"system_prompt": "Be brief."}, "chat template refuses: no system role"),
         ("{% if %}", {}, "chat template is not valid"),
+        ("{{ messages | nonsense }}", {}, "chat template is not valid: No filter named"),
     ],
 )
 def test_what_a_tokenizer_cannot_do_is_named(
