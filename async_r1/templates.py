@@ -86,8 +86,9 @@ class PromptForm:
                 messages, tokenize=False, add_generation_prompt=True, **self._options
             )
         except TemplateError as error:
+            reason = " ".join(str(error).split())
             raise ConfigError(
-                f"task.template=chat: the tokenizer's chat template refuses: {error}"
+                f"task.template=chat: the tokenizer's chat template refuses: {reason}"
             ) from None
         return rendered
 
@@ -153,7 +154,7 @@ def check_template_options(source: str, options: dict[str, Any]) -> None:
     try:
         read = meta.find_undeclared_variables(environment.parse(_GENERATION_MARK.sub("", source)))
     except TemplateSyntaxError as error:
-        raise ConfigError(f"the tokenizer's chat template is not valid: {error}") from None
+        raise ConfigError(f"the tokenizer's chat template is not valid: {error.message}") from None
     known = sorted(name for name in read if not _GIVEN.fullmatch(name))
     for name in options:
         if name in _OWN_OPTIONS:
