@@ -143,6 +143,19 @@ def first_crossing(points: Iterable[tuple[float, float]], level: float) -> float
     return None
 
 
+def rising(values: Sequence[float]) -> list[float]:
+    """The non-decreasing sequence nearest to the values: an accuracy without its sampling noise.
+
+    Isotonic regression by its max-min formula (Robertson et al. 1988, theorem 1.4.4): the largest
+    over starts, up to i, of the smallest over ends, from i on, of the mean between.
+    """
+    indices = range(len(values))
+    return [
+        max(min(statistics.fmean(values[a : b + 1]) for b in indices[i:]) for a in indices[: i + 1])
+        for i in indices
+    ]
+
+
 def target_length(seed: int, rollout_id: int, *, log_median: float, sigma: float, top: int) -> int:
     """The length of a rollout [tokens]: lognormal, clipped to 1..`top`, fixed by seed and id.
 

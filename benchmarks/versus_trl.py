@@ -1,6 +1,6 @@
 """Wall-clock to a held-out accuracy: `async_r1` and TRL's `GRPOTrainer`, two cores each.
 
-    .venv/bin/python benchmarks/versus_trl.py [--seeds 0,1,2] [--target 0.8] [--max-minutes 15]
+    .venv/bin/python benchmarks/versus_trl.py [--seeds 0,1,2] [--target 0.9] [--max-minutes 15]
 
 Both start from the nano cold start and get the demo's prompts, reward, group size, batch, learning
 rate of every step, clipping and temperature. TRL runs in an environment of its own, made at first
@@ -32,15 +32,15 @@ LIMIT = 6.0  # both cores busy with nothing but sampling and training (design fi
 def main() -> int:
     parser = common.parser(__doc__)
     parser.add_argument("--seeds", default="0,1,2", help="seeds of both sides")
-    parser.add_argument("--target", type=float, default=0.8, help="held-out accuracy")
+    parser.add_argument("--target", type=float, default=0.9, help="held-out accuracy")
     parser.add_argument("--updates", type=int, default=150, help="steps of the schedule")
-    parser.add_argument("--every", type=int, default=10, help="steps between measurements")
+    parser.add_argument("--every", type=int, default=5, help="steps between measurements")
     parser.add_argument("--max-minutes", type=float, default=15, help="of each TRL run")
     parser.add_argument("--micro-batch", type=int, default=0, help="of TRL; 0: calibrate")
     parser.add_argument("--env", type=Path, default=Path("~/.cache/async_r1/trl"), help="TRL's")
     parser.add_argument("--runs", type=Path, help="keep the runs here, and use those there")
     args = parser.parse_args()
-    sizes = {"num_eval": 192, "groups": 8, "calibration_steps": 4}
+    sizes = {"num_eval": 384, "groups": 8, "calibration_steps": 4}
     if args.quick:
         args.seeds, args.target, args.updates, args.every = "0", 0.0, 4, 2
         args.max_minutes, args.micro_batch = 1.0, args.micro_batch or 16

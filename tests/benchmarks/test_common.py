@@ -58,6 +58,25 @@ def test_quantile_is_numpys_inverted_cdf(common: ModuleType) -> None:
     assert common.quantile([], 0.5) is None
 
 
+def pooled(values: list[float]) -> list[float]:
+    """Isotonic regression the other way: neighbours that fall are pooled until none does."""
+    blocks: list[list[float]] = []
+    for value in values:
+        blocks.append([value])
+        while len(blocks) > 1 and np.mean(blocks[-2]) > np.mean(blocks[-1]):
+            last = blocks.pop()
+            blocks[-1] += last
+    return [float(np.mean(block)) for block in blocks for _ in block]
+
+
+def test_rising_is_isotonic_regression(common: ModuleType) -> None:
+    rng = np.random.default_rng(2)
+    for size in (0, 1, 2, 3, 12, 12, 12):
+        values = (rng.random(size) + 0.1 * np.arange(size)).tolist()
+        assert common.rising(values) == pytest.approx(pooled(values))
+    assert common.rising([0.0, 0.8, 0.6, 1.0]) == pytest.approx([0.0, 0.7, 0.7, 1.0])
+
+
 def test_ratio_of_medians(common: ModuleType) -> None:
     assert common.ratio_of_medians([9.0, 6.0, 1.0], [2.0, 3.0, 100.0]) == 2.0
     assert common.ratio_of_medians([9.0, None], [1.0, 1.0]) is None

@@ -100,7 +100,7 @@ def test_versus_trl_divides_medians_and_explains(
     assert result["time_ratio"] == pytest.approx(200 / 51)
     assert result["goal"] == 3.0 and len(result["seeds"]) == 3
     job = jobs[0]
-    assert len(job["prompts"]) == 20000 and len(job["held_out"]) == 192
+    assert len(job["prompts"]) == 20000 and len(job["held_out"]) == 384
     assert job["group_size"] == 8 and job["groups"] == 8 and job["lr"] == 1e-4
     assert len(job["lr_factors"]) == 20 and job["lr_factors"][5] == 1.0
     assert not {row["prompt"] for row in job["prompts"]} & {r["prompt"] for r in job["held_out"]}
