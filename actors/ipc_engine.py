@@ -108,7 +108,6 @@ def gpu_identity(device: torch.device) -> str:
 
 def map_buffer(handle: dict[str, Any], device: torch.device) -> torch.Tensor:
     """The bytes of a storage that another process exported."""
-    torch.cuda.init()
     storage = torch.UntypedStorage._new_shared_cuda(
         device.index,
         handle["handle"],

@@ -97,7 +97,10 @@ def placement(args: argparse.Namespace, machine: Machine, backend: str) -> list[
         return ["run.device=cpu", "actors=cpu", f"weights.backend={backend}"]
     options = [f"weights.backend={backend}", "run.device=gpu"]
     if shares(args, machine, backend):
+        # Stated, because the learner allocates while vLLM would measure what is free.
+        cache = int(0.3 * min(gpu.memory_mib for gpu in machine.gpus)) << 20
         options += ["run.colocate=true", "actors.engine.gpu_memory_utilization=0.4"]
+        options += [f"actors.engine.kv_cache_memory_bytes={cache}"]
     return options
 
 

@@ -68,7 +68,7 @@ class GlooSender:
             flat = torch.zeros(bucket.num_bytes, dtype=torch.uint8)
             for spec, offset in zip(bucket.specs, bucket.offsets, strict=True):
                 source = by_name[spec.name].contiguous().view(-1).view(torch.uint8)
-                flat[offset : offset + spec.num_bytes] = source
+                flat[offset : offset + spec.num_bytes].copy_(source)  # from a GPU, too
             self._group.broadcast([flat], BroadcastOptions()).wait()
 
     def close(self) -> None:

@@ -71,7 +71,7 @@ def test_where_the_roles_run(script: Script) -> None:
     options: Any = SimpleNamespace(cpu=False)
 
     def machine(gpus: int) -> Any:
-        return SimpleNamespace(usable_gpus=gpus)
+        return SimpleNamespace(usable_gpus=gpus, gpus=[SimpleNamespace(memory_mib=1000)])
 
     assert module.default_backend(options, machine(2)) == "nccl"
     assert module.placement(options, machine(2), "nccl") == [
@@ -79,7 +79,9 @@ def test_where_the_roles_run(script: Script) -> None:
     ]
     assert module.default_backend(options, machine(1)) == "ipc"
     for backend in ("ipc", "gloo"):
-        assert "run.colocate=true" in module.placement(options, machine(1), backend)
+        placed = module.placement(options, machine(1), backend)
+        assert "run.colocate=true" in placed
+        assert f"actors.engine.kv_cache_memory_bytes={300 << 20}" in placed
     assert module.placement(SimpleNamespace(cpu=True), machine(0), "gloo")[0] == "run.device=cpu"
 
 
@@ -94,12 +96,12 @@ def test_what_runs_on_gpus_composes_and_fits(script: Script, gpus: int, backend:
 
     module = script("gpu_loop")
     args: Any = SimpleNamespace(cpu=False, quick=False, updates=0)
-    machine: Any = SimpleNamespace(usable_gpus=gpus)
+    (kind,) = parse_gpus("1xH100-80")
+    machine: Any = SimpleNamespace(usable_gpus=gpus, gpus=[kind] * gpus)
     options = [*module.overrides(args), *module.placement(args, machine, backend)]
     (job,) = compose_jobs("launch", options, prepare)
     shape, _ = model_shape(job.config)
     assert shape is not None and 590e6 < shape.num_parameters < 600e6
-    (kind,) = parse_gpus("1xH100-80")
     planned = plan(job.config, 16, gpus=[str(i) for i in range(gpus)], gpu=kind, shape=shape)
     assert len(planned.gpus) == gpus and all(fit.fits for fit in planned.gpus)
 
