@@ -265,7 +265,7 @@ def show(args: Any, seeds: Sequence[dict[str, Any]]) -> None:
 def explain(seeds: Sequence[dict[str, Any]], ratio: float | None) -> None:
     """What stands between the ratio and the limit."""
     names = ("async_r1", "trl")
-    step_s = {name: common.median(row[name]["step_s"] for row in seeds) for name in names}
+    step_s = {name: common.median(step_seconds(row[name]) for row in seeds) for name in names}
     assert step_s["async_r1"] and step_s["trl"]
     per_step = step_s["trl"] / step_s["async_r1"]
     print(
@@ -294,6 +294,11 @@ def explain(seeds: Sequence[dict[str, Any]], ratio: float | None) -> None:
             if name != "start and end"
         ],
     )
+
+
+def step_seconds(row: dict[str, Any]) -> float:
+    """Of a step on the way to the target, or of any if it was not reached."""
+    return float(row["seconds"] / row["steps"] if row["steps"] else row["step_s"])
 
 
 if __name__ == "__main__":
