@@ -24,26 +24,22 @@ def _offline(role: Role, job: str) -> None:
 def _run(role: Role) -> None:
     config = role.config
     role.status("starting", "importing vLLM")
-    from transformers import AutoTokenizer
-
     from actors.client import BufferClient
     from actors.engine import SamplingEngine
     from actors.loop import ActorLoop
     from actors.prompt_check import check_prompts
     from actors.scoring import Scorer
     from actors.stats import ActorStats
-    from actors.stop_tokens import stop_token_ids
+    from actors.tokenizer import load_tokenizer
     from actors.weights import WeightReceiver
-    from async_r1.model_files import check_named_model
     from async_r1.tasks import load_task
     from async_r1.templates import PromptForm
 
-    check_named_model(config.model.path, config.task)
-    role.status("starting", f"loading {config.model.path} into vLLM")
-    stops = stop_token_ids(config.model.path)
-    tokenizer = AutoTokenizer.from_pretrained(config.model.path)
+    tokenizer, stops = load_tokenizer(config)
     task = load_task(config.task)
-    check_prompts(config, task, PromptForm(config.task, tokenizer), "train", "eval")
+    form = PromptForm(config.task, tokenizer)
+    check_prompts(config, task, form, "train", *(("eval",) if config.eval.every else ()))
+    role.status("starting", f"loading {config.model.path} into vLLM")
     engine = SamplingEngine(config, seed=config.seed + role.index, stop_token_ids=stops)
     try:
         weights = WeightReceiver(role.resolved.weights_address, role.name, role.index, engine)

@@ -18,10 +18,9 @@ from actors.engine import SamplingEngine, SamplingRequest
 from actors.engine_args import for_seeds
 from actors.prompt_check import check_prompts
 from actors.scoring import Scored, Scorer
-from actors.stop_tokens import stop_token_ids
+from actors.tokenizer import load_tokenizer
 from async_r1.config import Config
 from async_r1.errors import ConfigError, TaskError
-from async_r1.model_files import check_named_model
 from async_r1.offline_items import Item, SampleLog, write_prompts
 from async_r1.offline_jobs import JOBS, prompts_file
 from async_r1.role import Role
@@ -40,12 +39,8 @@ def run(role: Role, name: str) -> None:
     Raises:
         AsyncR1Error: model, task or a prompt is not usable as given.
     """
-    from transformers import AutoTokenizer
-
     config, job = role.config, JOBS[name]
-    check_named_model(config.model.path, config.task)
-    tokenizer = AutoTokenizer.from_pretrained(config.model.path)
-    stops = stop_token_ids(config.model.path)
+    tokenizer, stops = load_tokenizer(config)
     task = load_task(config.task)
     split = job.split(config)
     prompts = list(task.prompts(split))
