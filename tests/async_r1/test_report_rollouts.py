@@ -192,6 +192,10 @@ def test_the_telling_rollouts() -> None:
     ]
     calm = [kept(1, 1, 1.0, versions=1, leases=1, tokens=9)]
     assert [reasons for _, reasons in telling(calm)] == [["best", "longest"]]
+    twice = [kept(step, 1, 1.0, versions=3, leases=1, tokens=9) for step in (1, 2)]
+    assert [(item.step, reasons) for item, reasons in telling(twice)] == [
+        (2, ["best", "most versions", "longest"])
+    ]
     assert telling([]) == []
 
 

@@ -67,6 +67,12 @@ def test_the_replacement_character_may_be_meant() -> None:
     assert pieces(text, list(text.encode()), [5], decode_bytes) == ["a\ufffd", "€b"]
 
 
+def test_a_decoder_that_rewrites_loses_nothing() -> None:
+    texts = {(): "", (1,): "a", (1, 2): "x", (1, 2, 3): "abc"}
+    found = pieces("abc", [1, 2, 3], [1, 2], lambda ids: texts[tuple(ids)])
+    assert found == ["a", "", "bc"]
+
+
 def test_the_stop_token_is_not_in_the_text() -> None:
     ids = [*b"42", 7]
     assert pieces("42", ids, [1], decode_bytes) == ["4", "2"]

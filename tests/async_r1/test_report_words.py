@@ -135,7 +135,11 @@ def test_intervals_apart(make: Make) -> None:
     assert "overlap" not in text and "(100 prompts, at temperature 0.6, 95 %" in text
 
 
-def test_one_eval_or_none(make: Make) -> None:
+def test_intervals_apart_the_other_way(make: Make) -> None:
+    assert "overlap" not in accuracy(*make(evals=[an_eval(0, 0.8), an_eval(1, 0.2)]))
+
+
+def test_one_eval(make: Make) -> None:
     text = accuracy(*make(evals=[an_eval(0, 0.2)]))
     assert text.endswith("was measured once: 0.200 at v0 (0.133 to 0.289).")
 
