@@ -263,11 +263,11 @@ _TRAINING_RULES: tuple[Rule, ...] = (
     _rewards,
     _objective,
     _weights,
-    _machine,
     _addresses,
     engine_conflicts,
 )
 _COMMON_RULES: tuple[Rule, ...] = (
+    _machine,
     _parameters,
     _optimizer,
     deepspeed_conflicts,
@@ -275,6 +275,7 @@ _COMMON_RULES: tuple[Rule, ...] = (
 )
 _OFFLINE_RULES: tuple[Rule, ...] = (
     _model,
+    _machine,
     rules_offline.template,
     rules_offline.room,
     rules_offline.evaluate,
