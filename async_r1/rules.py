@@ -275,7 +275,6 @@ _COMMON_RULES: tuple[Rule, ...] = (
 )
 _OFFLINE_RULES: tuple[Rule, ...] = (
     _model,
-    _machine,
     rules_offline.template,
     rules_offline.room,
     rules_offline.evaluate,
