@@ -15,6 +15,7 @@ from async_r1.wire import Message
 from buffer.curriculum import UniformCurriculum
 from buffer.journal import read_journal
 from tests.integration.runs import launch, rows
+from tests.integration.test_sync import untimed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -172,3 +173,32 @@ def test_a_function_that_is_not_there_starts_nothing(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"reward\.function: no such file"):
         launch(tmp_path, "experiment=smoke", "reward.function=gone.py:score")
     assert not (tmp_path / "run").exists()
+
+
+LATE = """
+import random
+import time
+import zlib
+
+
+def score(data_source, solution_str, ground_truth, extra_info):
+    time.sleep(random.random() / 20)  # another time in every run
+    code = zlib.crc32(solution_str.encode())
+    if code % 5 == 0:
+        raise ValueError("cannot read it")
+    return code % 7 / 6
+"""
+
+
+def test_sync_mode_does_not_depend_on_how_long_scores_take(tmp_path: Path) -> None:
+    records = []
+    for name in ("first", "second"):
+        directory = tmp_path / name
+        directory.mkdir()
+        (directory / "late.py").write_text(LATE)
+        overrides = ["experiment=smoke", "staleness=sync", "reward.function=late.py:score"]
+        run = launch(directory, *overrides, "reward.workers=2", "learner.num_updates=3")
+        records.append({name: untimed(rows(run, name)) for name in ("learner", "eval")})
+    assert len(records[0]["learner"]) == 3 and records[0]["eval"]
+    assert sum(row["eval/reward_errors"] for row in records[0]["eval"]) > 0
+    assert records[0] == records[1]

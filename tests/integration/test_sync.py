@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 _TIMED = ("time/", "perf/", "wall_s", "learner/idle_frac", "actor/idle_frac", "actor/engine_frac")
 
 
-def _untimed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def untimed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {name: value for name, value in row.items() if not name.startswith(_TIMED)} for row in rows
     ]
@@ -24,7 +24,7 @@ def test_two_runs_give_the_same_metrics_to_the_last_digit(tmp_path: Path) -> Non
         directory = tmp_path / name
         directory.mkdir()
         run = launch(directory, "experiment=smoke", "staleness=sync", "seed=3")
-        records.append({name: _untimed(rows(run, name)) for name in ("learner", "eval")})
+        records.append({name: untimed(rows(run, name)) for name in ("learner", "eval")})
     assert len(records[0]["learner"]) == 4 and records[0]["eval"]
     assert records[0] == records[1]
     assert all(row["staleness/max"] == 0 for row in records[0]["learner"])
