@@ -32,7 +32,7 @@ def card(row: dict[str, Any], title: str, decode: Decode | None) -> str:
         f'<p class="meta"><b>reward {_reward(rewards.get("total"))}</b>{terms}'
         f"<span>level {escape(str(row.get('level', '-')))}</span>"
         f"<span>{escape(str(row.get('num_tokens', '-')))} tokens</span></p>"
-        f"{_legend(spans)}"
+        f"{_error(row)}{_legend(spans)}"
         f'<pre class="prompt">{escape(str(row.get("prompt", "")).strip())}</pre>'
         f'<pre class="completion">{_text(row, spans, decode)}</pre>'
         f'<p class="words">{escape(_words(row, spans))}</p></article>'
@@ -43,6 +43,11 @@ def shades(spans: Sequence[Span]) -> dict[int, int]:
     """Where each version stands between the rollout's oldest, 0, and its newest, 100."""
     found = [version for version, _ in version_counts(list(spans))]
     return {v: round(100 * i / max(1, len(found) - 1)) for i, v in enumerate(found)}
+
+
+def _error(row: dict[str, Any]) -> str:
+    error = row.get("error")
+    return f'<p class="error">no reward: {escape(str(error))}</p>' if error else ""
 
 
 def _legend(spans: list[Span]) -> str:

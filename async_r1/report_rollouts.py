@@ -42,7 +42,8 @@ def rollouts_section(view: RunView) -> str:
 
 def telling(kept: list[Kept]) -> list[tuple[Kept, list[str]]]:
     """Rollouts worth reading with the reasons: the last step's best and worst, and of all steps
-    the one with the most versions, the one suspended most often, and the longest.
+    the one with the most versions, the one suspended most often, the longest, and the last one
+    whose reward failed.
 
     Of equals, the one with more versions, more leases, more tokens, and the later one.
     """
@@ -53,6 +54,7 @@ def telling(kept: list[Kept]) -> list[tuple[Kept, list[str]]]:
         ("most versions", kept, _num_versions, 2),
         ("suspended most often", kept, _num_leases, 2),
         ("longest", kept, _num_tokens, 1),
+        ("its reward failed", [k for k in kept if k.row.get("error")], lambda k: k.step, 0),
     ]
     found: dict[tuple[int, Any], tuple[Kept, list[str]]] = {}
     for reason, items, key, least in candidates:

@@ -199,6 +199,19 @@ def test_the_telling_rollouts() -> None:
     assert telling([]) == []
 
 
+def test_a_rollout_whose_reward_failed_is_shown_with_its_error() -> None:
+    failed = row("ab", rollout_id=9, rewards={}, error=EVIL, kept=["reward error"])
+    fine = row("abc", rollout_id=1)
+    found = telling([Kept(1, failed), Kept(2, {**failed, "rollout_id": 10}), Kept(2, fine)])
+    assert [(item.row["rollout_id"], reasons) for item, reasons in found] == [
+        (1, ["best", "longest"]),
+        (10, ["its reward failed"]),
+    ]
+    (error,) = re.findall(r'<p class="error">(.*?)</p>', card(failed, "", None), re.S)
+    assert unescape(error) == f"no reward: {EVIL}"
+    assert 'class="error"' not in card(fine, "", None)
+
+
 def test_files_are_looked_at_evenly() -> None:
     paths = [Path(str(i)) for i in range(1000)]
     found = [int(path.name) for path in spread(paths, STEPS_READ)]
