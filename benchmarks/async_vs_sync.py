@@ -285,9 +285,13 @@ def explain(measured: dict[str, list[dict[str, Any]]], found: dict[str, Any]) ->
         f"that work costs {work:.2f} times as many core-seconds in sync as in async, from how well "
         f"a core is used:\n"
     )
-    rows = [(title, [common.median(r[n] for r in measured[m]) for m in measured])
-            for n, title in EFFICIENCY.items()]  # fmt: skip
-    common.print_table(["median", *measured], [[title, *values] for title, values in rows])
+    common.print_table(
+        ["median", *measured],
+        [
+            [title, *(common.median(row[name] for row in rows) for rows in measured.values())]
+            for name, title in EFFICIENCY.items()
+        ],
+    )
     if found["time_ratio"] is not None:
         verdict = "reached" if found["time_ratio"] >= GOAL else "missed"
         print(f"time_ratio {found['time_ratio']:.2f}, goal {GOAL}: {verdict}")

@@ -122,9 +122,10 @@ def quantile(values: Iterable[float], q: float) -> float | None:
 def ratio_of_medians(above: Iterable[float | None], below: Iterable[float | None]) -> float | None:
     """Median over median; None if a value is missing (it would be a large one) or that below 0."""
     a, b = list(above), list(below)
-    if not a or not b or None in a or None in b or not statistics.median(b):  # type: ignore[type-var]
+    known = [[value for value in values if value is not None] for values in (a, b)]
+    if not a or not b or [a, b] != known or not statistics.median(known[1]):
         return None
-    return float(statistics.median(a) / statistics.median(b))  # type: ignore[type-var]
+    return float(statistics.median(known[0]) / statistics.median(known[1]))
 
 
 def first_crossing(points: Iterable[tuple[float, float]], level: float) -> float | None:

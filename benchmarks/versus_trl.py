@@ -68,7 +68,7 @@ def compare(args: Any, sizes: dict[str, int], base: Path) -> int:
     )
     common.print_conditions(facts)
     job["micro_batch"], job["threads"], tried = choose_micro_batch(python, job, base, args)
-    seeds = []
+    seeds: list[dict[str, Any]] = []
     for seed in map(int, args.seeds.split(",")):
         ours = async_side(args, overrides, python, job, base, seed)
         theirs = trl_side(python, {**job, "seed": seed}, base)
@@ -128,7 +128,7 @@ def make_job(args: Any, sizes: dict[str, int], overrides: Sequence[str]) -> dict
     prompts = {
         split: [
             {"prompt": render(config.task.template, prompt.text), "answer": prompt.answer}
-            for prompt in task.prompts(split)  # type: ignore[arg-type]
+            for prompt in task.prompts(split)
         ]
         for split in ("train", "eval")
     }
