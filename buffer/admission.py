@@ -4,8 +4,8 @@ A draw trains at version v; there are U draws per version. Every draw consumes B
 groups that closed and were not consumed yet, the B that were leased first. Those of them that left
 untrained (zero variance, too few rewards, overdue) make the batch short. A group leased while fewer
 than `(v + eta + 1) * U * B` slots were given out is consumed at the latest by the last draw of
-version v + eta, given use-once and consumption in lease order (docs/architecture.md has the proof). The
-form is AReaL's (arXiv 2505.24298, section 5.1).
+version v + eta, given use-once and consumption in lease order (docs/architecture.md has the
+proof). The form is AReaL's (arXiv 2505.24298, section 5.1).
 """
 
 from collections.abc import Collection
