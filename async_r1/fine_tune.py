@@ -31,8 +31,13 @@ def prepare(config: Config) -> Config:
 
     Raises:
         ConfigError: a rule is broken, or the model is not there or could not run.
+        TaskError: there is no such task, or it refuses its options.
     """
+    from async_r1.tasks import load_task, resolve_paths
+
     rules.check_sft(config)
+    load_task(config.task)  # refuses its options before there is a run
+    config = replace(config, task=resolve_paths(config.task))
     if config.model.init:
         return config
     path = resolve_path(config.model.path)
