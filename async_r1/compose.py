@@ -107,7 +107,10 @@ def _based(
     groups = {name for entry in root.defaults if not isinstance(entry, str) for name in entry}
     groups = {name for name in groups if name in defaults and name != "experiment"}
     named = {text.lstrip("+").partition("=")[0] for text in overrides} & groups
-    return base | {name: defaults[name] for name in named}, [f"~{name}" for name in groups - named]
+    dropped = sorted(groups - named)
+    unnamed = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(dropped)}]"
+    values = base | {name: defaults[name] for name in named}
+    return values, [*(f"~{name}" for name in dropped), unnamed]
 
 
 def _job(composed: Any) -> Job:
@@ -125,7 +128,7 @@ def _job(composed: Any) -> Job:
     swept = hydra.mode is not None and hydra.mode.name == "MULTIRUN"
     return Job(
         config=build(Config, values),
-        overrides=tuple(text.lstrip("+") for text in hydra.overrides.task),
+        overrides=tuple(text.lstrip("+") for text in hydra.overrides.task if text[0] != "~"),
         directory=hydra.runtime.output_dir if swept else "",
     )
 

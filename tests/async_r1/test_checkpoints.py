@@ -111,6 +111,20 @@ def test_overrides_change_single_options(run: RunDir) -> None:
     assert more.task.options == {"layout": "table"} and more.task.template == "r1_zero"
 
 
+def test_a_sweep_is_named_after_what_was_given(run: RunDir) -> None:
+    base = find_checkpoint(str(run.root)).config
+    given = ["-m", "seed=0,1", "task=arithmetic"]
+    jobs = compose_jobs("eval", given, lambda config: config, base)
+    assert [job.overrides for job in jobs] == [
+        ("seed=0", "task=arithmetic"),
+        ("seed=1", "task=arithmetic"),
+    ]
+    assert [Path(job.directory).name for job in jobs] == [
+        "seed=0,task=arithmetic",
+        "seed=1,task=arithmetic",
+    ]
+
+
 def test_a_group_replaces_its_section_and_a_preset_goes_on_top(run: RunDir) -> None:
     found = composed(run, "task=arithmetic", "task.num_eval=9")
     assert found.task.template == "plain" and found.task.options == {"layout": "table"}
