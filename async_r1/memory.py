@@ -75,6 +75,11 @@ def learner_parts(config: Config, shape: ModelShape) -> dict[str, float]:
     }
 
 
+def weights_gib(config: Config, shape: ModelShape) -> float:
+    """One copy of the model."""
+    return _BYTES[config.model.dtype] * shape.num_parameters / GIB
+
+
 def kv_gib(config: Config, shape: ModelShape, tokens: int, num_shards: int = 1) -> float:
     """KV cache of so many tokens, on each of the GPUs that share the engine."""
     fp8 = str(config.actors.engine.get("kv_cache_dtype", "")).startswith("fp8")
@@ -84,7 +89,7 @@ def kv_gib(config: Config, shape: ModelShape, tokens: int, num_shards: int = 1) 
 
 def actor_fixed_gib(config: Config, shape: ModelShape, num_shards: int, *, on_gpu: bool) -> float:
     """What an actor needs beside its KV cache, on each of its GPUs."""
-    weights = _BYTES[config.model.dtype] * shape.num_parameters / num_shards / GIB
+    weights = weights_gib(config, shape) / num_shards
     return (GPU_RUNTIME_GIB if on_gpu else RUNTIME_GIB)["actor"] + weights
 
 

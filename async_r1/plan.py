@@ -215,3 +215,6 @@ def _notes(
             "memory is unknown: model.path is no local or cached model of a known form, and "
             "model.shape is empty"
         )
+    elif has_gpus:
+        gib = config.learner.ranks * memory.weights_gib(config, shape)
+        yield f"while they load, learner ranks hold {gib:.1f} GiB of weights in the host's memory"

@@ -290,6 +290,7 @@ def test_an_engine_takes_its_share_of_a_gpu_whatever_it_needs() -> None:
     cache = 2 * (10 - 3.0) * GIB - 2e9  # of the two GPUs, beside weights and runtime
     held = int(cache // (2 * 2 * 24 * 512 * 4096))
     assert any(f"the KV cache holds {held} rollouts of 4096 tokens" in n for n in planned.notes)
+    assert any(f"hold {2e9 / GIB:.1f} GiB of weights in the host" in n for n in planned.notes)
     lines = [str(fit) for fit in planned.gpus]
     assert lines[1] == "actor_000 10.0 <= 20.0 GiB of a toy: fits"
     assert lines[0].endswith("> 20.0 GiB of a toy: does not fit")
