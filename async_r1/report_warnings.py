@@ -82,7 +82,7 @@ def ess_low(view: RunView) -> str:
     return (
         f"The effective sample size was below {ESS_LOW} at {len(low)} of {len(view.steps)} steps, "
         f"lowest {number(least['ratio/ess'], 2)} at step {position(least)}: few tokens carried "
-        "these updates. A lower staleness.eta or learner.lr raises it."
+        "these updates. A lower staleness.eta or learner.lr usually raises it."
     )
 
 

@@ -42,7 +42,7 @@ LAST = range(STEPS - 4, STEPS + 1)
         (
             {"ratio__ess": {3: 0.45, 8: 0.3, 9: 0.5}},
             "The effective sample size was below 0.5 at 2 of 30 steps, lowest 0.30 at step 8: few "
-            "tokens carried these updates. A lower staleness.eta or learner.lr raises it.",
+            "tokens carried these updates. A lower staleness.eta or learner.lr usually raises it.",
         ),
         (
             {"entropy__mean": {**dict.fromkeys(range(1, 6), 1.0), **dict.fromkeys(LAST, 0.125)}},
