@@ -111,7 +111,10 @@ def test_overrides_change_single_options(run: RunDir) -> None:
     assert more.task.options == {"layout": "table"} and more.task.template == "r1_zero"
 
 
-def test_a_sweep_is_named_after_what_was_given(run: RunDir) -> None:
+def test_a_sweep_is_named_after_what_was_given(
+    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     base = find_checkpoint(str(run.root)).config
     given = ["-m", "seed=0,1", "task=arithmetic"]
     jobs = compose_jobs("eval", given, lambda config: config, base)
