@@ -158,6 +158,9 @@ def test_what_a_model_wrote_is_text_and_nothing_else() -> None:
         assert shown(completion(html)) == EVIL
         (prompt,) = re.findall(r'<pre class="prompt">(.*?)</pre>', html, re.S)
         assert unescape(prompt) == EVIL
+    long = completion(card(row(EVIL * 1000), "", None))  # its middle is left out
+    assert shown(long).startswith(EVIL) and shown(long).endswith(EVIL)
+    assert "gap" in long and not {tag for tag, _ in Checker(long).tags} & {"script", "img"}
     odd = {"text": EVIL, "num_tokens": EVIL}
     assert shown(completion(card(odd, "", library_decode()))) == EVIL
 
