@@ -4,7 +4,7 @@ RUN/config/{resolved.json,config.yaml,overrides.yaml}   what the roles read; wha
 RUN/logs/{launcher,buffer,actor_000,learner_000}.log
 RUN/metrics/{learner,buffer,actor_000,eval}.jsonl       one row per step or tick
 RUN/roles/<role>.json                                   what the role does or waits for now
-RUN/rollouts/step_000040.jsonl                          best and worst rollouts of a step
+RUN/rollouts/step_000040.jsonl                          best, worst and telling rollouts of a step
 RUN/checkpoints/version_000100/{hf/,COMPLETE}
 RUN/journal/                                            acknowledged segments
 RUN/status.json  RUN/report.html  RUN/env.json

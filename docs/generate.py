@@ -1,7 +1,7 @@
 """Writes docs/options.md and docs/metrics.md from the schema and the metric catalogue.
 
-    python docs/generate.py           write them
-    python docs/generate.py --check   exit 1 if one of them would change
+python docs/generate.py           write them
+python docs/generate.py --check   exit 1 if one of them would change
 """
 
 import argparse

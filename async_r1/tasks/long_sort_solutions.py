@@ -26,7 +26,8 @@ def question(digits: Sequence[int]) -> str:
 
 def passes(digits: Sequence[int]) -> list[str]:
     """The lines of working; the last one exchanges nothing."""
-    lines, state = [], list(digits)
+    lines: list[str] = []
+    state = list(digits)
     while not lines or "!" in lines[-1]:
         line, mark, hand, after = f"{state[0]}", ".", state[0], []
         for digit in state[1:]:
