@@ -21,7 +21,7 @@ from tests.integration.runs import launch, rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
-NUM_UPDATES = 8
+NUM_UPDATES = 6
 MAX_TOKENS = 120
 BUDGET = 24
 TEMPERATURE = 1.5
