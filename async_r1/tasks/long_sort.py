@@ -7,8 +7,8 @@ that:
 
     level                1       2       3       4         5
     passes               2..3    4..6    7..12   13..22    23..26
-    tokens, careful      257     427     682     1,192     2,042
-      up to              342     597     1,107   1,957     2,297
+    tokens, careful      256     426     681     1,191     2,041
+      up to              341     596     1,106   1,956     2,296
 
 A distribution over the levels with a long tail is `task.levels` with repetitions: levels take
 turns, so [1, 1, 1, 5] asks a long one in four.

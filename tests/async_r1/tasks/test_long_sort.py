@@ -140,6 +140,7 @@ def test_careful_solutions_are_right_in_every_token():
             text = task.demonstrate(prompt, "careful", rng)
             assert errors_in_working(digits_of(prompt.text), text) == []
             assert is_well_formed(text)
+            assert num_tokens(text) == 85 * len(swap_by_swap(digits_of(prompt.text))) + 86
             assert task.score(prompt, Completion(text, num_tokens(text), False)) == 1.0
 
 
