@@ -13,6 +13,7 @@ included; they are the same in both modes. It is read off the rising curve neare
 that a lucky one does not count as having arrived.
 """
 
+import itertools
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -126,12 +127,12 @@ def over(measured: dict[str, list[dict[str, Any]]], above: str, below: str, name
 
 
 def calibrate(args: Any, base: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Seconds of a step of every layout, and each mode's fastest."""
+    """Steady seconds of a step of every layout, and each mode's fastest."""
     tried = []
     for mode, layouts in LAYOUTS.items():
         for name, layout in layouts.items():
             row = measure(args, base, mode, layout, seed=0, updates=args.calibrate_updates)
-            tried.append({"mode": mode, "layout": name, "step_s": row["step_s"]})
+            tried.append({"mode": mode, "layout": name, "step_s": row["steady_step_s"]})
     common.print_table(
         ["layout", "mode", "seconds a step"],
         [[LAYOUTS[row["mode"]][row["layout"]].name, row["mode"], row["step_s"]] for row in tried],
@@ -183,6 +184,7 @@ def measure(
         "to_target_versions": common.first_crossing(versions, args.target),
         "last_accuracy": view.evals[-1]["eval/accuracy"],
         "step_s": elapsed / len(steps),
+        "steady_step_s": steady_step_s([row["wall_s"] for row in steps]),
         "trained_per_s": steps[-1]["tokens"] / elapsed,
         "sampled_per_s": (summary.tokens_sampled or 0.0) / elapsed,
         "tokens_trained": steps[-1]["tokens"],
@@ -200,6 +202,13 @@ def measure(
         ),
         "cpu_s": finished.costs.cpu_s,
     }
+
+
+def steady_step_s(ends: Sequence[float]) -> float:
+    """Median time from one step's end to the next, of the second half of the steps."""
+    half = ends[max(0, len(ends) // 2 - 1) :]
+    gaps = [after - before for before, after in itertools.pairwise(half)]
+    return common.median(gaps) or 0.0
 
 
 def show_seeds(args: Any, measured: dict[str, list[dict[str, Any]]]) -> None:

@@ -65,6 +65,12 @@ def test_async_vs_sync_divides_medians_over_seeds(
     assert [row["seed"] for row in result["runs"]["sync"]] == [0, 1, 2]
 
 
+def test_a_steady_step_leaves_the_start_out(script: Script) -> None:
+    module = script("async_vs_sync")
+    assert module.steady_step_s([30.0, 31.0, 41.0, 43.0, 46.0, 48.0]) == 2.0
+    assert module.steady_step_s([30.0]) == 0.0
+
+
 def test_async_vs_sync_says_when_a_run_misses_the_accuracy(
     script: Script, capsys: pytest.CaptureFixture[str]
 ) -> None:
