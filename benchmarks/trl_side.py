@@ -113,7 +113,7 @@ class Measuring(Clock):
         if state.global_step % self._job["every"] and not late:
             return
         reached = self._measure(state.global_step, model) >= self._job["target"]
-        control.should_training_stop = reached or late
+        control.should_training_stop |= reached or late  # the last step sets it, too
 
     def _measure(self, step: int, model: Any) -> float:
         accuracy = greedy_accuracy(model, self._tokenizer, self._job)
