@@ -56,8 +56,8 @@ class WatchedCore(BufferCore):
         if rollout is not None and rollout.state is RolloutState.SCORED:
             self._scored_at.setdefault(rollout.rollout_id, time.monotonic())
 
-    def _record_draw(self, step: int, groups: list[ClosedGroup]) -> None:
-        self._record_rollouts(step, groups)
+    def _record_draw(self, step: int, groups: list[ClosedGroup], *rest: Any) -> None:
+        self._record_rollouts(step, groups, *rest)
         now, mask = time.monotonic(), self.drawing.staleness.mask
         kept = [r for group in self.drawing.table.items().values() for r in group.rollouts]
         live = [r for group in self.book.groups.values() for r in group.members]
