@@ -1,5 +1,6 @@
 """The task long_sort: its lists, the truth of its worked solutions, and how long they are."""
 
+import hashlib
 import random
 import re
 
@@ -10,7 +11,7 @@ from async_r1.compose import compose
 from async_r1.config_task import TaskConfig
 from async_r1.errors import TaskError
 from async_r1.tasks import Completion, load_task
-from async_r1.tasks.long_sort import MAX_PROMPTS, NUM_DIGITS, NUM_PASSES, _held_out, num_passes
+from async_r1.tasks.long_sort import NUM_DIGITS, NUM_PASSES, num_passes
 from async_r1.tasks.long_sort_solutions import blunt, careful
 from async_r1.templates import extract_answer, is_well_formed
 
@@ -28,6 +29,12 @@ def digits_of(text: str) -> list[int]:
 def num_tokens(completion: str) -> int:
     """Of the nano model: one per character and per tag, and the stop token."""
     return len(re.sub("</?(?:think|answer)>", "#", completion)) + 1
+
+
+def held_out(digits: list[int]) -> bool:
+    """The split as ids have had it since the cold start was trained: one list in ten."""
+    digest = hashlib.blake2b(bytes(digits), digest_size=8).digest()
+    return int.from_bytes(digest, "little") % 10 == 0
 
 
 def swap_by_swap(digits: list[int]) -> list[list[int]]:
@@ -70,7 +77,7 @@ def errors_in_working(digits: list[int], text: str) -> list[str]:
     [
         ({"levels": [0]}, "levels"),
         ({"eval_levels": [6]}, "levels"),
-        ({"num_train": MAX_PROMPTS + 1}, "prompts"),
+        ({"num_train": 10**6}, "prompts"),
         ({"options": {"blunt_skil": 0.1}}, "did you mean blunt_skill"),
         ({"options": {"layout": "table"}}, "known: blunt_skill"),
         ({"options": {"blunt_skill": 2}}, "blunt_skill"),
@@ -89,15 +96,15 @@ def test_prompts_follow_from_the_configuration_alone():
 
 
 def test_splits_share_no_question_under_any_seed():
-    held_out = {prompt.text for seed in (0, 1) for prompt in task_of(seed=seed).prompts("eval")}
-    assert len(held_out) == 120
+    evals = {prompt.text for seed in (0, 1) for prompt in task_of(seed=seed).prompts("eval")}
+    assert len(evals) == 120
     for seed in (0, 1):
         train = {prompt.text for prompt in task_of(seed=seed).prompts("train")}
-        assert len(train) == 300 and train.isdisjoint(held_out)
+        assert len(train) == 300 and train.isdisjoint(evals)
     rng = random.Random(0)
     drawn = [digits_of(task_of().draw(level, rng).text) for level in LEVELS for _ in range(40)]
-    assert not any(_held_out(digits) for digits in drawn)
-    assert all(_held_out(digits_of(text)) for text in held_out)
+    assert not any(held_out(digits) for digits in drawn)
+    assert all(held_out(digits_of(text)) for text in evals)
 
 
 def test_levels_take_turns_and_are_the_passes_that_bubble_sort_takes():
