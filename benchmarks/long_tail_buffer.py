@@ -9,52 +9,58 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import common
 
 import buffer.server
 from async_r1.role import Role, Stopped
 from async_r1.types import Lease
-from async_r1.wire import Message
 from buffer.core import BufferCore
 from buffer.granting import Granting
 from buffer.groups import ClosedGroup
-from buffer.rollout import Rollout, RolloutState
+from buffer.rollout import Rollout, Verdict
 
 
-class DrawnLengths(Granting):
-    """Leases end a rollout at its own length instead of `task.max_new_tokens`."""
+def draw_lengths(length_of: Callable[[int], int]) -> None:
+    """From now on leases end a rollout at its own length instead of `task.max_new_tokens`."""
+    lease = Granting._lease
 
-    lengths: partial[int]
+    def with_length(self: Granting, rollout: Rollout, peer: bytes, version: int) -> Lease:
+        granted = lease(self, rollout, peer, version)
+        return replace(granted, max_new_tokens=length_of(rollout.rollout_id))
 
-    def _lease(self, rollout: Rollout, peer: bytes, version: int) -> Lease:
-        lease = super()._lease(rollout, peer, version)
-        return replace(lease, max_new_tokens=self.lengths(rollout.rollout_id))
+    Granting._lease = with_length  # type: ignore[method-assign]
+
+
+def note_scores(scored_at: dict[int, float]) -> None:
+    """From now on the time at which a rollout was scored is noted under its id."""
+    score = Rollout.score
+
+    def and_note(self: Rollout, *args: Any, **options: Any) -> Verdict:
+        verdict = score(self, *args, **options)
+        if verdict is Verdict.ACCEPTED:
+            scored_at[self.rollout_id] = time.monotonic()
+        return verdict
+
+    Rollout.score = and_note  # type: ignore[method-assign]
 
 
 class WatchedCore(BufferCore):
-    """Notes when rollouts were finished, and what became of them at each draw."""
+    """Writes down what became of rollouts at each draw."""
 
-    lengths: partial[int]
-    path: Any
+    path: Path
+    scored_at: ClassVar[dict[int, float]] = {}
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.granting = DrawnLengths(self.config, self.book, self.stats)
-        self.granting.lengths = self.lengths
-        self._scored_at: dict[int, float] = {}
         self._record_rollouts = self._record
         self._record = self._record_draw
         self._rows = self.path.open("a", buffering=1)
-
-    def _on_score(self, peer: bytes, message: Message) -> None:
-        rollout = self.book.rollouts.get(message.values.get("rollout_id", -1))
-        super()._on_score(peer, message)
-        if rollout is not None and rollout.state is RolloutState.SCORED:
-            self._scored_at.setdefault(rollout.rollout_id, time.monotonic())
 
     def _record_draw(self, step: int, groups: list[ClosedGroup], *rest: Any) -> None:
         self._record_rollouts(step, groups, *rest)
@@ -73,7 +79,7 @@ class WatchedCore(BufferCore):
                 [
                     rollout.num_tokens,
                     int(mask(rollout.versions, self.version).sum()),
-                    now - self._scored_at[rollout.rollout_id],
+                    now - self.scored_at[rollout.rollout_id],
                     rollout.lease_epoch,
                 ]
                 for group in groups
@@ -92,13 +98,16 @@ def main() -> int:
     args, rest = parser.parse_known_args()
     role = Role.start("buffer", rest)
     WatchedCore.path = role.run_dir.root / "long_tail.jsonl"
-    WatchedCore.lengths = partial(
-        common.target_length,
-        args.seed,
-        log_median=math.log(args.median),
-        sigma=args.sigma,
-        top=args.top,
+    draw_lengths(
+        partial(
+            common.target_length,
+            args.seed,
+            log_median=math.log(args.median),
+            sigma=args.sigma,
+            top=args.top,
+        )
     )
+    note_scores(WatchedCore.scored_at)
     buffer.server.BufferCore = WatchedCore  # type: ignore[misc]
     try:
         buffer.server.serve(role)
