@@ -180,7 +180,7 @@ class LoggingConfig:
     """What is shown and kept."""
 
     console: Literal["auto", "panel", "plain", "quiet"] = opt("auto", doc="terminal output")
-    rollouts_kept: int = opt(3, ge=0, doc="best and worst rollouts kept per step, and the telling ones")
+    rollouts_kept: int = opt(3, ge=0, doc="best, worst and telling rollouts kept per step")
     tensorboard: bool = opt(False, doc="write TensorBoard files from the metric rows")
     wandb: bool = opt(False, doc="send the metric rows to Weights & Biases")
     project: str = opt("async_r1", doc="tracker project")

@@ -53,11 +53,19 @@ def all_options() -> dict[str, list[Option]]:
     """Options by section, "" being the root, without those that a group of their name sets."""
     choices = groups()
     sections: dict[str, list[Option]] = {}
-    for name, field, default in walk(Config):
-        if name not in choices:
-            option = Option(name, _kind(name), _value(default), _doc(field))
-            sections.setdefault(name.rpartition(".")[0], []).append(option)
+    for option in options_of(Config):
+        if option.name not in choices:
+            sections.setdefault(option.name.rpartition(".")[0], []).append(option)
     return sections
+
+
+def options_of(cls: type, section: str = "") -> list[Option]:
+    """Options of a dataclass with `opt` fields; `section` goes before their names."""
+    before = f"{section}." if section else ""
+    return [
+        Option(f"{before}{name}", _kind(cls, name), _value(default), _doc(field))
+        for name, field, default in walk(cls)
+    ]
 
 
 def _doc(field: dataclasses.Field[Any]) -> str:
@@ -67,8 +75,8 @@ def _doc(field: dataclasses.Field[Any]) -> str:
     return f"{text}; {' and '.join(rules)}" if rules else text
 
 
-def _kind(name: str) -> str:
-    hint: Any = Config
+def _kind(cls: type, name: str) -> str:
+    hint: Any = cls
     for part in name.split("."):
         hint = typing.get_type_hints(hint)[part]
     return _spell(hint)

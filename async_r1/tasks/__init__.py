@@ -5,11 +5,12 @@ from collections.abc import Callable
 from async_r1.config_task import TaskConfig
 from async_r1.errors import TaskError
 from async_r1.load_object import is_spec
-from async_r1.tasks.arithmetic import Arithmetic
+from async_r1.tasks.arithmetic import Arithmetic, ArithmeticOptions
 from async_r1.tasks.checks import check_task
-from async_r1.tasks.countdown import Countdown
-from async_r1.tasks.hf import Hf
-from async_r1.tasks.jsonl import Jsonl
+from async_r1.tasks.countdown import Countdown, CountdownOptions
+from async_r1.tasks.drawn import DemonstrationOptions
+from async_r1.tasks.hf import Hf, HfOptions
+from async_r1.tasks.jsonl import Jsonl, JsonlOptions
 from async_r1.tasks.labels import LabelledTask, own_levels
 from async_r1.tasks.lazy import some_prompts
 from async_r1.tasks.long_sort import LongSort
@@ -17,10 +18,12 @@ from async_r1.tasks.options import did_you_mean
 from async_r1.tasks.paths import resolve_paths
 from async_r1.tasks.protocol import Completion, DemonstratingTask, Prompt, Split, Task
 from async_r1.tasks.reasoning_gym import ReasoningGym
+from async_r1.tasks.reasoning_gym_datasets import Options as ReasoningGymOptions
 from async_r1.tasks.sorting import Sorting
 from async_r1.tasks.user_task import load_user_task
 
 __all__ = [
+    "OPTIONS",
     "TASKS",
     "Completion",
     "DemonstratingTask",
@@ -32,6 +35,17 @@ __all__ = [
     "resolve_paths",
     "some_prompts",
 ]
+
+# `task.options` of each task, for the docs.
+OPTIONS: dict[str, type] = {
+    "arithmetic": ArithmeticOptions,
+    "countdown": CountdownOptions,
+    "hf": HfOptions,
+    "jsonl": JsonlOptions,
+    "long_sort": DemonstrationOptions,
+    "reasoning_gym": ReasoningGymOptions,
+    "sorting": DemonstrationOptions,
+}
 
 TASKS: dict[str, Callable[[TaskConfig], Task]] = {
     "arithmetic": Arithmetic,
