@@ -18,13 +18,13 @@ import numpy as np
 
 from actors.client import BufferClient, Inbox
 from actors.engine import SamplingEngine, SamplingRequest, TokenChunk
+from actors.prompt_check import room_for
 from actors.scoring import Scorer
 from actors.segmenter import Segmenter
 from actors.stats import ActorStats
 from actors.weights import WeightReceiver
 from async_r1.channels import wait_any
 from async_r1.config import Config
-from async_r1.errors import ConfigError
 from async_r1.types import EVAL_GROUP, FinishReason, Lease, LeaseKind, Score, SegmentStatus
 
 HEARTBEAT_S = 1.0
@@ -124,13 +124,7 @@ class ActorLoop:
 
     def _begin(self, lease: Lease) -> None:
         prompt_ids = self._scorer.prompt_token_ids(lease.prompt_id, self._eval_prefix(lease))
-        room = self._config.model.max_length - len(prompt_ids)
-        if room < 1:
-            raise ConfigError(
-                f"model.max_length must be > {len(prompt_ids)}, the length of prompt "
-                f"{lease.prompt_id} under task.template={self._config.task.template}, "
-                f"got {self._config.model.max_length}"
-            )
+        room = room_for(self._config, lease.prompt_id, len(prompt_ids))
         limit = min(lease.max_new_tokens, room)
         left = limit - len(lease.prefix_ids)
         if lease.token_budget:

@@ -16,13 +16,14 @@ import numpy as np
 
 from actors.engine import SamplingEngine, SamplingRequest
 from actors.engine_args import for_seeds
-from actors.prompt_check import check_prompts
+from actors.prompt_check import check_prompts, room_for
 from actors.scoring import Scored, Scorer
 from actors.tokenizer import load_tokenizer
 from async_r1.config import Config
-from async_r1.errors import ConfigError, TaskError
+from async_r1.errors import TaskError
 from async_r1.offline_items import Item, SampleLog, write_prompts
 from async_r1.offline_jobs import JOBS, prompts_file
+from async_r1.rewards import is_right
 from async_r1.role import Role
 from async_r1.tasks import load_task
 from async_r1.tasks.protocol import Task
@@ -95,13 +96,16 @@ def sample(
                 if chunk.finish_reason is None:
                     continue
                 del sampled[chunk.key]
-                cut = chunk.finish_reason is FinishReason.LENGTH
+                reason = chunk.finish_reason
+                cut = reason is FinishReason.LENGTH
+                if item.kind == "guess":  # cut short on purpose: judged by what it says
+                    reason = FinishReason.STOP
                 ended[chunk.key] = (item, len(token_ids), cut)
                 scorer.submit(
                     chunk.key,
                     prompt_id=item.prompt_id,
                     token_ids=np.asarray(token_ids, dtype=np.int32),
-                    finish_reason=chunk.finish_reason,
+                    finish_reason=reason,
                     prefix=item.prefix,
                 )
             scores = scorer.finished()
@@ -122,17 +126,10 @@ def _with_seeds(config: Config) -> Config:
 
 def _request(config: Config, scorer: Scorer, number: int, item: Item) -> SamplingRequest:
     prompt_ids = scorer.prompt_token_ids(item.prompt_id, item.prefix)
-    room = config.model.max_length - len(prompt_ids)
-    if room < 1:
-        raise ConfigError(
-            f"model.max_length must be > {len(prompt_ids)}, the length of prompt {item.prompt_id} "
-            f"with {item.prefix!r} under task.template={config.task.template}, got "
-            f"{config.model.max_length}"
-        )
     return SamplingRequest(
         key=number,
         token_ids=prompt_ids,
-        max_new_tokens=min(item.max_new_tokens, room),
+        max_new_tokens=min(item.max_new_tokens, room_for(config, item.prompt_id, len(prompt_ids))),
         temperature=item.temperature,
         seed=item.seed(config.seed),
     )
@@ -144,7 +141,7 @@ def _row(task: Task, item: Item, num_tokens: int, cut: bool, scored: Scored) -> 
         "kind": item.kind,
         "index": item.index,
         "level": task.get(item.prompt_id).level,
-        "correct": scored.rewards.get("task", 0.0) >= 1,
+        "correct": is_right(scored.rewards.get("task", 0.0)),
         "rewards": scored.rewards,
         "error": scored.error,
         "num_tokens": num_tokens,

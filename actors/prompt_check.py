@@ -9,6 +9,21 @@ MAX_CHECKED = 20_000  # prompts of a split; a longer one further on is named whe
 _MAX_LEAD = 1  # tokens before every text
 
 
+def room_for(config: Config, prompt_id: str, num_tokens: int) -> int:
+    """Tokens that a completion may have after a prompt of `num_tokens`.
+
+    Raises:
+        ConfigError: none.
+    """
+    limit = config.model.max_length
+    if num_tokens >= limit:
+        raise ConfigError(
+            f"model.max_length must be > {num_tokens}, the length of prompt {prompt_id} under "
+            f"task.template={config.task.template}, got {limit}"
+        )
+    return limit - num_tokens
+
+
 def check_prompts(config: Config, task: Task, form: PromptForm, *splits: Split) -> None:
     """Refuse prompts that leave no room for a completion.
 
@@ -21,11 +36,7 @@ def check_prompts(config: Config, task: Task, form: PromptForm, *splits: Split) 
     )
     lengths = ((_length(form, prompt, limit), prompt.prompt_id) for prompt in prompts)
     longest, prompt_id = max(lengths, default=(0, ""))
-    if longest >= limit:
-        raise ConfigError(
-            f"model.max_length must be > {longest}, the length of prompt {prompt_id} under "
-            f"task.template={config.task.template}, got {limit}"
-        )
+    room_for(config, prompt_id, longest)
 
 
 def _length(form: PromptForm, prompt: Prompt, limit: int) -> int:

@@ -86,7 +86,9 @@ class CurateConfig:
     temperature: float = opt(1.0, gt=0, doc="of the samples")
     guesses: int = opt(8, ge=0, doc="tries at the answer without reasoning; 0: do not try")
     guess_prefix: str = opt(
-        "<think></think><answer>", doc="text put after the prompt that leaves no room to reason"
+        "",
+        doc="text put after the prompt that leaves no room to reason; empty: an empty thought, "
+        "and the opening of what task.options.answer_from names",
     )
     guess_tokens: int = opt(32, ge=1, doc="longest guess [tokens]")
     num_levels: int = opt(5, ge=1, doc="difficulty labels, 1 (easy) to this")

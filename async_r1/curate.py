@@ -9,6 +9,7 @@ OUT.samples.jsonl   every completion, as it ended; a later call goes on from the
 OUT.config.json     the model and options that all of them are of
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -88,6 +89,8 @@ def curate(job: Job) -> int:
         rows = labels.write(out)
         if rows:
             print(f"\n{label_table(config.curate, rows)}\n")
+        if labels.num_unscored:
+            print(f"without a label, for no sample could be scored: {labels.num_unscored:,}")
         if outcome.state is not State.FINISHED:
             again = "it again" if config.curate.out else f"the same with curate.out={out}"
             print(f"labels so far: {len(rows):,} of {labels.num_prompts:,}; run {again} to go on")
@@ -130,6 +133,9 @@ def _source(config: Config) -> dict[str, Any]:
         "model.max_length": config.model.max_length,
         "seed": config.seed,
     }
+    if config.reward.function:
+        file = Path(config.reward.function.rpartition(":")[0])
+        source["reward.function's file"] = hashlib.blake2b(file.read_bytes()).hexdigest()[:16]
     for section, names in (("task", _OF_TASK), ("reward", _OF_REWARD), ("curate", _OF_CURATE)):
         values = asdict(getattr(config, section))
         source |= {f"{section}.{name}": values[name] for name in names}

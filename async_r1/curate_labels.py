@@ -29,15 +29,18 @@ def difficulty(num_right: int, num_samples: int, num_levels: int) -> int:
 
 def label(
     options: CurateConfig, prompt: Prompt, rows: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """The label of a prompt from all rows of it (`offline_items.SampleLog`).
+) -> dict[str, Any] | None:
+    """The label of a prompt from all rows of it (`offline_items.SampleLog`); None if no sample
+    could be scored. What could not be scored is neither right nor wrong.
 
     Example: `{"prompt_id": "arithmetic/1+1", "prompt": "1 + 1 = ?", "answer": "2", "level": 1,
     "difficulty": 2, "pass_rate": 0.8, "samples": 10, "never_solved": false, "guessable": false,
     "guesses_right": 0, "mean_tokens": 31.5}`; `level` is the task's own.
     """
-    samples = [row for row in rows if row["kind"] == "sample"]
+    samples = [row for row in rows if row["kind"] == "sample" and not row["error"]]
     guesses_right = sum(row["correct"] for row in rows if row["kind"] == "guess")
+    if not samples:
+        return None
     num_right = sum(row["correct"] for row in samples)
     return {
         "prompt_id": prompt.prompt_id,
@@ -63,6 +66,7 @@ class Labels:
         self._tail = RowTail(samples)
         self._rows: dict[str, dict[tuple[str, str, int], dict[str, Any]]] = {}
         self._labels: dict[str, dict[str, Any]] = {}
+        self.num_unscored = 0  # prompts none of whose samples could be scored: without a label
 
     @property
     def num_prompts(self) -> int:
@@ -79,7 +83,10 @@ class Labels:
             rows[row_key(row)] = row
             if len(rows) == needed:
                 values = list(self._rows.pop(prompt.prompt_id).values())
-                self._labels[prompt.prompt_id] = label(self._options, prompt, values)
+                if found := label(self._options, prompt, values):
+                    self._labels[prompt.prompt_id] = found
+                else:
+                    self.num_unscored += 1
 
     def write(self, out: Path) -> list[dict[str, Any]]:
         """Write and return the labels so far, in the task's order."""

@@ -34,7 +34,7 @@ LEARNER = (
     Metric("reward/std", "", "its standard deviation"),
     Metric("reward/zero_std_frac", "share", "of closed groups whose rewards were all equal"),
     Metric("reward/<term>/mean", "", "one term before its weight, closed groups, untrained too"),
-    Metric("accuracy/mean", "share", "task reward of closed groups, untrained ones included"),
+    Metric("accuracy/mean", "share", "of right answers in closed groups, untrained ones included"),
     Metric("accuracy/level_<level>", "share", "the same by difficulty level"),
     Metric("completion_length/<stat>", "tokens", "of the trained rollouts: mean, max, p90"),
     Metric("completion_length/clip_frac", "share", "of trained rollouts cut at the token limit"),
@@ -116,6 +116,7 @@ BUFFER = (
 EVAL = (
     Metric("policy_version_max", "", "the highest version that sampled the measurement"),
     Metric("eval/accuracy", "share", "of held-out prompts answered right"),
+    Metric("eval/task_reward/mean", "", "of the task reward itself, which may be no 0 or 1"),
     Metric("eval/accuracy/ci95", "", "half width of its 95 % interval (normal approximation)"),
     Metric("eval/accuracy/level_<level>", "share", "the same by difficulty level"),
     Metric("eval/format", "share", "of completions in the think/answer format"),

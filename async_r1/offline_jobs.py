@@ -61,9 +61,18 @@ def eval_items(config: Config, prompts: Sequence[Prompt]) -> Iterator[Item]:
             )
 
 
+# By where a completion has its answer (`tasks.answers.find_answer`).
+_GUESS_PREFIXES = {
+    "tags": "<think></think><answer>",
+    "boxed": "<think></think>\n\\boxed{",
+    "text": "<think></think>\n",
+}
+
+
 def curate_items(config: Config, prompts: Sequence[Prompt]) -> Iterator[Item]:
     """Of each prompt `curate.samples` completions and `curate.guesses` without reasoning."""
     options = config.curate
+    prefix = options.guess_prefix or _GUESS_PREFIXES[config.task.options.get("answer_from", "tags")]
     for prompt in prompts:
         for index in range(options.samples):
             yield Item(
@@ -80,7 +89,7 @@ def curate_items(config: Config, prompts: Sequence[Prompt]) -> Iterator[Item]:
                 index=index,
                 temperature=options.temperature,
                 max_new_tokens=options.guess_tokens,
-                prefix=options.guess_prefix,
+                prefix=prefix,
             )
 
 

@@ -58,9 +58,13 @@ def bootstrap_mean(values: Sequence[float], confidence: float, seed: int) -> Est
     Args:
         values: one of each prompt, at least one: prompts, not samples, are what is independent.
         seed: of the resampling.
+
+    Where all values are 0, or all 1, resampling knows no others: then the score interval.
     """
     array = np.asarray(values, dtype=np.float64)
     assert array.size
+    if array.min() == array.max() and array[0] in (0.0, 1.0):
+        return wilson(round(array.sum()), array.size, confidence)
     rng = np.random.default_rng(seed)
     means = [
         float(array[rng.integers(array.size, size=array.size)].mean()) for _ in range(_RESAMPLES)

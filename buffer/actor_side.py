@@ -152,7 +152,7 @@ class ActorSide:
         if closed.rollouts:
             state.curriculum.observe(
                 closed.prompt,
-                successes=float(closed.task_rewards.sum()),
+                successes=float(sum(closed.right)),
                 trials=len(closed.rollouts),
                 version=state.version,
             )

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from async_r1.rewards.weighted import is_right
 from async_r1.tasks.protocol import Prompt
 from buffer.rollout import Rollout, RolloutState
 
@@ -30,7 +31,8 @@ class Evaluation:
     def row(self, *, now: float, step: int) -> dict[str, Any]:
         """The metrics row; versions are those that sampled, lowest and highest. A rollout whose
         reward failed counts as wrong."""
-        correct = np.asarray([rollout.rewards.get("task", 0.0) for rollout in self.rollouts])
+        task_rewards = [rollout.rewards.get("task", 0.0) for rollout in self.rollouts]
+        correct = np.asarray([is_right(reward) for reward in task_rewards])
         levels = np.asarray([rollout.prompt.level for rollout in self.rollouts])
         lengths = np.asarray([rollout.num_tokens for rollout in self.rollouts])
         versions = np.concatenate([rollout.versions for rollout in self.rollouts])
@@ -41,6 +43,7 @@ class Evaluation:
             "policy_version_max": int(versions.max()),
             "eval/accuracy": accuracy,
             "eval/accuracy/ci95": 1.96 * math.sqrt(accuracy * (1 - accuracy) / len(correct)),
+            "eval/task_reward/mean": float(np.mean(task_rewards)),
             "eval/completion_length/mean": float(lengths.mean()),
             "eval/clip_frac": float(np.mean([rollout.truncated for rollout in self.rollouts])),
             "eval/num_prompts": len(self.rollouts),

@@ -6,11 +6,10 @@ import numpy as np
 
 from async_r1.advantages import group_centred, is_zero_variance
 from async_r1.rewards.length import length_rewards
+from async_r1.rewards.weighted import is_right
 from async_r1.tasks.protocol import Prompt
 from async_r1.types import Float32
 from buffer.rollout import Rollout, RolloutState
-
-CORRECT = 0.5  # an answer is right if its task reward exceeds this
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,6 +61,11 @@ class ClosedGroup:
     zero_variance: bool = False
     too_few: bool = False  # scored members, because others failed: it cannot train
     task_rewards: Float32 = field(default_factory=lambda: np.zeros(0, np.float32))  # [G]
+
+    @property
+    def right(self) -> list[bool]:
+        """[G] whether each answer counts as right."""
+        return [is_right(float(reward)) for reward in self.task_rewards]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +134,7 @@ def close(
 def _add_length_rewards(scored: list[Rollout], weight: float) -> None:
     rewards = length_rewards(
         [rollout.num_tokens for rollout in scored],
-        [rollout.rewards["task"] > CORRECT for rollout in scored],
+        [is_right(rollout.rewards["task"]) for rollout in scored],
     )
     for rollout, value in zip(scored, rewards, strict=True):
         total = rollout.rewards["total"] + weight * value

@@ -102,12 +102,12 @@ def _outcomes(closed: list[ClosedGroup]) -> dict[str, Any]:
     if not groups:
         return {}
     rewards = np.concatenate([group.rewards for group in groups])
-    correct = np.concatenate([group.task_rewards for group in groups])
+    right = [right for group in groups for right in group.right]
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     by_level: dict[int, list[float]] = defaultdict(list)
     by_term: dict[str, list[float]] = defaultdict(list)
     for group in groups:
-        by_level[group.prompt.level].extend(group.task_rewards.tolist())
+        by_level[group.prompt.level].extend(group.right)
     for rollout in rollouts:
         for name in rollout.rewards.keys() - {"task", "total"}:
             by_term[name].append(rollout.rewards[name])
@@ -115,7 +115,7 @@ def _outcomes(closed: list[ClosedGroup]) -> dict[str, Any]:
         "reward/mean": float(rewards.mean()),
         "reward/std": float(rewards.std()),
         "reward/zero_std_frac": float(np.mean([group.zero_variance for group in groups])),
-        "accuracy/mean": float(correct.mean()),
+        "accuracy/mean": float(np.mean(right)),
         "completion_length/mean": float(np.mean([rollout.num_tokens for rollout in rollouts])),
     }
     for term, values in sorted(by_term.items()):

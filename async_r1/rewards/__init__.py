@@ -6,7 +6,7 @@ group, `length_rewards`, comes when the buffer closes it.
 
 from async_r1.rewards.length import length_rewards
 from async_r1.rewards.make import check_rewards, is_isolated, make_rewards
-from async_r1.rewards.weighted import Outcome, Rewards, RewardTerm
+from async_r1.rewards.weighted import Outcome, Rewards, RewardTerm, is_right
 
 __all__ = [
     "Outcome",
@@ -14,6 +14,7 @@ __all__ = [
     "Rewards",
     "check_rewards",
     "is_isolated",
+    "is_right",
     "length_rewards",
     "make_rewards",
 ]

@@ -10,9 +10,15 @@ import numpy as np
 from async_r1.tasks.protocol import Completion, Prompt
 
 RESULTS = frozenset({"task", "total"})
+RIGHT_ABOVE = 0.5  # task reward; functions of the user's may score -1 and 1, or give fractions
 MAX_ERROR_CHARS = 500  # an exception may quote the whole completion
 
 _MAX_FLOAT32 = float(np.finfo(np.float32).max)
+
+
+def is_right(task_reward: float) -> bool:
+    """Whether an answer counts as right: for accuracy, success rates, pass@k, length reward."""
+    return task_reward > RIGHT_ABOVE
 
 
 class RewardTerm(Protocol):

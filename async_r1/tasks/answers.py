@@ -81,12 +81,12 @@ def score_answer(
         TaskError: the reference cannot be read, so that no answer could be right.
     """
     answer = find_answer(completion.text, where)
-    if answer is None:
-        return 0.0
-    result = matches(prompt.answer, answer)
+    # The reference is read even where there is no answer: a group all of whose members fail leaves,
+    # one in which only the well-formed ones fail would train on the form alone.
+    result = matches(prompt.answer, answer or "")
     if result is None:
         raise TaskError(f"the answer of prompt {prompt.prompt_id} is unreadable: {prompt.answer!r}")
-    return float(result)
+    return float(result and answer is not None)
 
 
 def _same_text(reference: str, answer: str) -> bool:

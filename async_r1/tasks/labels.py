@@ -1,5 +1,6 @@
 """Difficulty labels of `async_r1 curate` in place of a task's own levels (`task.labels`)."""
 
+import hashlib
 import json
 import logging
 import random
@@ -23,6 +24,7 @@ class Label:
 
     level: int  # "difficulty": 1 is easy
     guessable: bool  # right without reasoning; false where that was not tried
+    question: bytes | None = None  # digest of the prompt's text, where the file has it
 
 
 def read_labels(path: Path) -> dict[str, Label]:
@@ -97,7 +99,14 @@ class LabelledTask:
 
     def _relabelled(self, prompt: Prompt) -> Prompt:
         label = self._labels.get(prompt.prompt_id)
-        return prompt if label is None else replace(prompt, level=label.level)
+        if label is None:
+            return prompt
+        if label.question not in (None, _digest(prompt.text)):
+            raise TaskError(
+                f"task.labels: {self._path} labels another question as {prompt.prompt_id}: the "
+                f"prompt set has changed since async_r1 curate"
+            )
+        return replace(prompt, level=label.level)
 
     def _choose(self) -> list[str]:
         levels = self._cfg.levels or self.levels
@@ -159,4 +168,9 @@ def _read_label(line: str, where: str) -> tuple[str, Label]:
             f"{where} must have a text prompt_id, an integer difficulty and true or false as "
             f"guessable, got {prompt_id!r}, {level!r}, {guessable!r}"
         )
-    return prompt_id, Label(level, bool(guessable))
+    text = row.get("prompt")
+    return prompt_id, Label(level, bool(guessable), _digest(text) if type(text) is str else None)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()

@@ -114,6 +114,14 @@ def test_a_cut_completion_is_wrong_and_says_so() -> None:
     assert row["truncated"] and not row["correct"]
 
 
+def test_a_guess_is_cut_on_purpose_and_judged_by_what_it_says() -> None:
+    guess = item(kind="guess", prefix="<think></think><answer>", max_new_tokens=9)
+    engine = Answering([PROMPTS[0].answer + "</answer> and so on"])
+    engine.finish = FinishReason.LENGTH
+    (row,) = rows_of(engine, [guess])
+    assert row["truncated"] and row["correct"]
+
+
 def test_requests_leave_the_prompt_its_room_and_follow_their_prefix() -> None:
     guess = item(kind="guess", prefix="<think></think><answer>", max_new_tokens=9)
     items = [item(), guess, item(temperature=0.0, kind="greedy")]
@@ -133,7 +141,7 @@ def test_requests_leave_the_prompt_its_room_and_follow_their_prefix() -> None:
 
 def test_a_prefix_that_leaves_no_room_is_named() -> None:
     engine = Answering({})
-    error = f"the length of prompt {PROMPTS[0].prompt_id} with 'xxx"
+    error = f"the length of prompt {PROMPTS[0].prompt_id} under task.template=plain"
     with pytest.raises(ConfigError, match=re.escape(error)):
         rows_of(engine, [item(prefix="x" * 80)])
 

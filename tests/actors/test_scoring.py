@@ -201,7 +201,6 @@ def test_in_sync_mode_results_come_in_the_order_of_submission(scorers: list[Scor
 def test_mathematics_is_compared_in_a_process_and_explosions_are_killed(
     scorers: list[Scorer], tmp_path: Path
 ) -> None:
-    pytest.importorskip("math_verify")
     rows = [{"prompt": f"{i}?", "answer": answer} for i, answer in enumerate(["1/2", "2", "3"])]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     task = {"name": "jsonl", "num_eval": 1,

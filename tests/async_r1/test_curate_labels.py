@@ -39,7 +39,8 @@ def completions(prompt: str, right: Sequence[int], guesses: Sequence[int]) -> li
             "prompt_id": prompt,
             "kind": kind,
             "index": index,
-            "correct": bool(value),
+            "correct": value == 1,
+            "error": "ValueError: no" if value < 0 else "",  # -1: it could not be scored
             "num_tokens": 10 * (index + 1),
         }
         for kind, values in parts
@@ -50,6 +51,17 @@ def completions(prompt: str, right: Sequence[int], guesses: Sequence[int]) -> li
 def append(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     with path.open("a") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def test_what_could_not_be_scored_is_neither_right_nor_wrong(tmp_path: Path) -> None:
+    samples = tmp_path / "samples.jsonl"
+    labels = Labels(OPTIONS, PROMPTS, samples)
+    append(samples, completions("a", [1, -1, 0, -1], [0, 0]))
+    append(samples, completions("b", [-1, -1, -1, -1], [1, 0]))
+    labels.update()
+    (row,) = labels.write(tmp_path / "labels.jsonl")
+    assert (row["prompt_id"], row["pass_rate"], row["samples"]) == ("a", 0.5, 2)
+    assert labels.num_unscored == 1
 
 
 def test_a_prompt_is_labelled_when_all_its_completions_are_there(tmp_path: Path) -> None:

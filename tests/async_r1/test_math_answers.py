@@ -9,8 +9,6 @@ from async_r1 import math_answers
 from async_r1.errors import TaskError
 from async_r1.math_answers import MAX_CHARS, gold_parses, verify
 
-pytest.importorskip("math_verify")
-
 
 @pytest.mark.parametrize(
     "gold, answer, expected",

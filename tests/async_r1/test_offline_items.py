@@ -11,6 +11,7 @@ from async_r1.metrics import read_rows
 from async_r1.offline_items import Item, SampleLog, read_prompts, write_prompts
 from async_r1.offline_jobs import curate_items, eval_items
 from async_r1.schema import build
+from async_r1.tasks.answers import find_answer
 from async_r1.tasks.protocol import Prompt
 
 ITEM = Item(prompt_id="a", kind="sample", index=0, temperature=1.0, max_new_tokens=9)
@@ -86,5 +87,18 @@ def test_a_job_asks_for_each_completion_once() -> None:
     assert len({item.key for item in labels}) == len(labels) == 2 * 3
     shown = {(item.kind, item.max_new_tokens, item.prefix) for item in labels}
     assert shown == {("sample", 70, ""), ("guess", 9, "<answer>")}
+    for place, opening in [
+        ("tags", "<think></think><answer>"),
+        ("boxed", "<think></think>\n\\boxed{"),
+        ("text", "<think></think>\n"),
+    ]:
+        task = replace(config.task, options={"answer_from": place})
+        curate = replace(config.curate, guess_prefix="")
+        items = curate_items(replace(config, task=task, curate=curate), prompts)
+        assert {item.prefix for item in items if item.kind == "guess"} == {opening}
+        assert (
+            find_answer(opening + "42" + {"tags": "</answer>", "boxed": "}"}.get(place, ""), place)
+            == "42"
+        )
     only_samples = replace(config, evaluate=replace(config.evaluate, greedy=False))
     assert {item.kind for item in eval_items(only_samples, prompts)} == {"sample"}

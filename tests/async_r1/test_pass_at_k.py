@@ -61,4 +61,6 @@ def test_bootstrap_is_fixed_by_its_seed() -> None:
     values = [0.0, 0.2, 1.0, 0.7, 0.1]
     assert bootstrap_mean(values, 0.95, 3) == bootstrap_mean(values, 0.95, 3)
     assert bootstrap_mean(values, 0.95, 3) != bootstrap_mean(values, 0.95, 4)
+    for value in (0.0, 1.0):
+        assert bootstrap_mean([value] * 8, 0.95, 0) == wilson(int(8 * value), 8, 0.95)
     assert bootstrap_mean([0.5, 0.5], 0.95, 0).to_dict() == {"value": 0.5, "low": 0.5, "high": 0.5}

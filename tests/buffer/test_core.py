@@ -528,12 +528,22 @@ def test_eval_row_against_slow_python() -> None:
         "eval/accuracy/level_2": 0.0,
         "eval/accuracy/level_3": 1.0,
         "eval/format": 1.0,
+        "eval/task_reward/mean": accuracy,
         "eval/completion_length/mean": 1.0,
         "eval/clip_frac": 0.0,
         "eval/num_prompts": 4,
         "eval/reward_errors": 0,
         "time/eval_s": 7.0,
     }
+
+
+def test_rewards_outside_of_0_and_1_leave_accuracy_a_share() -> None:
+    """Functions of the user's may score -1 and 1, or give fractions."""
+    desk = eval_desk()
+    answer_eval(desk, desk.request(4), [-1.0, -1.0, 2.0, 0.3], [0] * 4)
+    ((_, row),) = desk.rows
+    assert row["eval/accuracy"] == 1 / 4 and row["eval/task_reward/mean"] == pytest.approx(0.075)
+    assert row["eval/accuracy/ci95"] == pytest.approx(1.96 * (3 / 64) ** 0.5)
 
 
 def test_eval_is_neither_journaled_nor_trained() -> None:

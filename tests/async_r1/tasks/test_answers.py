@@ -64,3 +64,7 @@ def test_score_and_an_unreadable_reference():
     with pytest.raises(TaskError, match="p/1 is unreadable: 'seven'"):
         bad = Prompt("p/1", "?", "seven", 0)
         score_answer(bad, done, "text", answer_checker("number"))
+    with pytest.raises(TaskError, match="unreadable"):  # no answer is no excuse
+        score_answer(bad, done, "tags", answer_checker("number"))
+    with pytest.raises(TaskError, match="unreadable"):
+        score_answer(Prompt("p/1", "?", "?!", 0), done, "tags", answer_checker("math"))

@@ -114,3 +114,15 @@ def test_a_missing_file_and_labels_of_nothing(data, tmp_path):
     labels = write(tmp_path / "l.jsonl", [label("jsonl/1", guessable=True), label("other/1")])
     with pytest.raises(TaskError, match="no prompt that trains; of 2 labels, left out: 1 guess"):
         task_of(data, labels).prompts("train")
+
+
+def test_labels_of_another_question_are_refused(data, tmp_path):
+    """A line put in front of the others moves all numbers, and with them what ids mean."""
+    plain = load_task(TaskConfig(name="jsonl", options={"path": data}, num_train=0, num_eval=1000))
+    prompts = plain.prompts("train")[:3]
+    rows = [{**label(prompt.prompt_id), "prompt": prompt.text} for prompt in prompts]
+    assert list(task_of(data, write(tmp_path / "labels.jsonl", rows)).prompts("train"))
+    rows[1]["prompt"] = "something else?"
+    task = task_of(data, write(tmp_path / "labels.jsonl", rows))
+    with pytest.raises(TaskError, match=f"labels another question as {prompts[1].prompt_id}"):
+        list(task.prompts("train"))
