@@ -10,27 +10,17 @@ import argparse
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from curves import accuracy_figure
+
 from async_r1.summary import summarize
-from async_r1.svg import Axes, Series, line_chart
 from async_r1.view import RunView
 
 UNSEEN = ("eval/accuracy/level_4", "eval/accuracy/level_5")
-COLORS = ("#2563eb", "#d97706", "#059669", "#7c3aed", "#dc2626")
-STYLE = """<style>
-svg { background: #fff; font-family: system-ui, sans-serif; }
-svg text { font-size: 11px; fill: #555; } svg .grid { stroke: #e5e5e5; } svg .axis { stroke: #999; }
-svg .tick.y { text-anchor: end; dominant-baseline: central; }
-svg .tick.x, svg .label { text-anchor: middle; }
-svg polyline { fill: none; stroke-width: 1.8; }
-svg .hit { fill: transparent; } svg .cursor { visibility: hidden; }
-svg .dashed polyline { stroke-dasharray: 5 4; }
-</style>"""
 
 
 def main() -> int:
@@ -51,7 +41,8 @@ def main() -> int:
     if args.json:
         args.json.write_text(json.dumps(report, indent=1) + "\n")
     if args.figure:
-        args.figure.write_text(figure(results, careful))
+        lines = {f"seed {result['seed']}": result["curve"] for result in results}
+        args.figure.write_text(accuracy_figure("Held-out accuracy of the demo", lines))
     return 0
 
 
@@ -107,31 +98,6 @@ def print_table(report: dict[str, Any]) -> None:
             f"{'kept' if result['bound_kept'] else 'BROKEN':6} {result['wall_s']:4.0f} s"
         )
     print(f"cold start made to answer carefully, unseen levels: {report['careful_unseen']:.3f}")
-
-
-def figure(results: list[dict[str, Any]], careful: float) -> str:
-    """Held-out accuracy over versions, one line a seed."""
-    series = [
-        Series(
-            label=f"seed {result['seed']}",
-            x=[version for version, _ in result["curve"]],
-            y=[accuracy for _, accuracy in result["curve"]],
-            color=COLORS[index % len(COLORS)],
-        )
-        for index, result in enumerate(results)
-    ]
-    axes = Axes(
-        x_label="policy version (one optimizer step each)",
-        y_label="held-out accuracy",
-        x_high=max(series[0].x),
-        y_low=0.0,
-        y_high=1.0,
-        integer_x=True,
-    )
-    chart = line_chart("demo", "Held-out accuracy of the demo", series, axes)
-    # Plain attributes: not every viewer of an image knows CSS variables.
-    head, rest = re.sub(r'style="--c:([^"]+)"', r'stroke="\1"', chart).split(">", 1)
-    return f'{head} xmlns="http://www.w3.org/2000/svg" width="640">{STYLE}{rest}\n'
 
 
 if __name__ == "__main__":

@@ -38,3 +38,20 @@ def test_links_inside_the_tree_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_metric_of_the_catalogue_is_written_somewhere() -> None:
+    """By its name in the source, or by the part of a family that does not vary."""
+    sources = [
+        path.read_text()
+        for package in ("async_r1", "actors", "buffer", "learner")
+        for path in (ROOT / package).rglob("*.py")
+        if path.name != "metric_catalog.py"
+    ]
+    source = "\n".join(sources)
+    made = {"loss/drift": 'penalty_name: ClassVar[str] = "drift"',
+            "loss/kl": 'penalty_name: ClassVar[str] = "kl"',
+            "completion_length/<stat>": 'summary("completion_length"'}  # fmt: skip
+    for metric in all_metrics():
+        fixed = made.get(metric.name) or f'"{metric.name.partition("<")[0]}'
+        assert fixed in source, f"{metric.name}: nothing writes it"
