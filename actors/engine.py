@@ -5,6 +5,7 @@ carry the weight version that the core held when it sampled them, which the fron
 only for finished requests. In-process and own-process cores share this interface.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from async_r1.config import Config
 from async_r1.errors import TransferError
-from async_r1.types import FinishReason, Float32, Int32
+from async_r1.types import FinishReason, Int32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +32,9 @@ class TokenChunk:
     """Tokens of one request sampled in one engine step, all by one policy version."""
 
     key: int
-    token_ids: Int32  # [T]
-    logprobs: Float32  # [T] under the distribution sampled from
+    # Plain numbers: most chunks are one token, and an array for each costs more than it holds.
+    token_ids: Sequence[int]  # [T]
+    logprobs: Sequence[float]  # [T] float32 values, under the distribution sampled from
     policy_version: int
     prefill_version: int  # of the KV cache that this request's context was computed with
     finish_reason: FinishReason | None
@@ -183,10 +185,10 @@ class SamplingEngine:
         entry = self._in_flight[key]
         if entry.prefill_version is None:
             entry.prefill_version = version
-        token_ids = np.asarray(output.new_token_ids, dtype=np.int32)
-        logprobs = np.zeros(0, dtype=np.float32)
-        if len(token_ids):
-            logprobs = np.asarray(output.new_logprobs.logprobs, dtype=np.float32)[:, 0]
+        token_ids: list[int] = output.new_token_ids
+        logprobs: list[float] = []
+        if token_ids:
+            logprobs = np.asarray(output.new_logprobs.logprobs)[:, 0].tolist()
         assert len(logprobs) == len(token_ids)
         finish = None
         if output.finish_reason is not None:
@@ -194,5 +196,5 @@ class SamplingEngine:
             del self._in_flight[key]
             del self._keys[entry.internal_id]
         elif self._recompute:
-            entry.sampled.extend(token_ids.tolist())
+            entry.sampled.extend(token_ids)
         return TokenChunk(key, token_ids, logprobs, version, entry.prefill_version, finish)

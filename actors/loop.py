@@ -147,7 +147,7 @@ class ActorLoop:
 
     def _advance(self, chunk: TokenChunk) -> None:
         rollout = self._rollouts[chunk.key]
-        rollout.token_ids.extend(chunk.token_ids.tolist())
+        rollout.token_ids.extend(chunk.token_ids)
         for segment in rollout.segmenter.add(chunk):
             self._client.send_segment(segment)
             if segment.status is SegmentStatus.FINISHED:

@@ -92,7 +92,7 @@ def sample(
         if engine.num_in_flight:
             for chunk in engine.step():
                 item, token_ids = sampled[chunk.key]
-                token_ids.extend(chunk.token_ids.tolist())
+                token_ids.extend(chunk.token_ids)
                 if chunk.finish_reason is None:
                     continue
                 del sampled[chunk.key]

@@ -42,8 +42,8 @@ class Segmenter:
             self._swaps.append(self._offset + len(self._token_ids))
         self._prefill_version = chunk.prefill_version
         self._last_version = chunk.policy_version
-        self._token_ids.extend(chunk.token_ids.tolist())
-        self._logprobs.extend(chunk.logprobs.tolist())
+        self._token_ids.extend(chunk.token_ids)
+        self._logprobs.extend(chunk.logprobs)
         self._versions.extend([chunk.policy_version] * len(chunk.token_ids))
         segments = []
         while len(self._token_ids) > self.segment_tokens:

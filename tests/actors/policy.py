@@ -96,7 +96,7 @@ def drain(engine: SamplingEngine) -> dict[int, list[TokenChunk]]:
 
 def merged(chunks: list[TokenChunk]) -> tuple[NDArray[np.int32], NDArray[np.float32], list[int]]:
     """Tokens, log-probs and per-token versions of a request's chunks."""
-    tokens = np.concatenate([chunk.token_ids for chunk in chunks])
-    logprobs = np.concatenate([chunk.logprobs for chunk in chunks])
+    tokens = np.array([token for chunk in chunks for token in chunk.token_ids], np.int32)
+    logprobs = np.array([value for chunk in chunks for value in chunk.logprobs], np.float32)
     versions = [chunk.policy_version for chunk in chunks for _ in chunk.token_ids]
     return tokens, logprobs, versions

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from actors.engine import SamplingEngine, SamplingRequest, TokenChunk
@@ -68,8 +67,7 @@ class Answering:
             reason = None if self._left[key] else self.finish
             if reason is not None:
                 del self._left[key]
-            ids = np.array(now, np.int32)
-            chunks.append(TokenChunk(key, ids, np.zeros(len(now), np.float32), 0, 0, reason))
+            chunks.append(TokenChunk(key, now, [0.0] * len(now), 0, 0, reason))
         return chunks
 
 

@@ -36,10 +36,10 @@ def _stream(lengths: list[int], steps: list[int], end: FinishReason) -> list[Tok
     chunks, version, token = [], 3, 0
     for index, (length, step) in enumerate(zip(lengths, steps, strict=False)):
         version += step
-        ids = np.arange(token, token + length, dtype=np.int32)
+        ids = list(range(token, token + length))
         token += length
         last = index == min(len(lengths), len(steps)) - 1
-        logprobs = -np.arange(1, length + 1, dtype=np.float32) / 8
+        logprobs = [-place / 8 for place in range(1, length + 1)]
         chunks.append(TokenChunk(7, ids, logprobs, version, 3, end if last else None))
     return chunks
 

@@ -207,7 +207,7 @@ def test_nan_ends_the_run_before_it_is_published(nano_dir: Path, tmp_path: Path)
     assert process.returncode == 1
     path = run.run_dir.root / "failed_batch" / "step_000003.npz"
     last = log.strip().splitlines()[-1]
-    assert last.startswith("async_r1.errors.TrainingError: NaN or infinity in loss"), log
+    assert "learner: failed: NaN or infinity in loss" in last, log
     assert "step 3, version 2, batch 103" in last and str(path) in last
     assert np.isnan(np.load(path)["behavior_logprobs"]).sum() == 1
     assert [note["version"] for note in run.published()] == [1, 2]
