@@ -63,6 +63,13 @@ EFFICIENCY = {
 def main() -> int:
     parser = common.parser(__doc__)
     parser.add_argument("--seeds", default="0,1,2", help="of the runs")
+    parser.add_argument(
+        "--budget",
+        type=int,
+        default=0,
+        help="actors.rollout_token_budget; rollouts of 65 tokens gain nothing from suspension, and "
+        "every continuation computes its context again",
+    )
     parser.add_argument("--target", type=float, default=0.9, help="held-out accuracy")
     parser.add_argument("--updates", type=int, default=100, help="steps of a run")
     parser.add_argument("--eval-every", type=int, default=10, help="versions between evals")
@@ -156,7 +163,7 @@ def measure(
 
     name = layout.name.replace(" ", "_").replace(",", "")
     finished = run(
-        base / f"{mode}-{name}-{seed}-{updates}",
+        base / f"{mode}-{name}-{seed}-{updates}-{args.budget}",
         [
             "experiment=demo_sync" if mode == "sync" else "experiment=demo",
             f"seed={seed}",
@@ -164,6 +171,7 @@ def measure(
             f"learner.warmup_updates={min(5, updates // 2)}",
             f"eval.every={args.eval_every}",
             f"task.num_eval={args.num_eval}",
+            f"actors.rollout_token_budget={args.budget}",
             *layout.overrides,
         ],
         wrapper=layout.wrapper,
