@@ -7,7 +7,7 @@ only for finished requests. In-process and own-process cores share this interfac
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,12 +27,14 @@ class SamplingRequest:
     seed: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TokenChunk:
-    """Tokens of one request sampled in one engine step, all by one policy version."""
+class TokenChunk(NamedTuple):
+    """Tokens of one request sampled in one engine step, all by one policy version.
+
+    A tuple of plain numbers: there is one for every request at every step, mostly of one token, and
+    arrays or a frozen dataclass would cost more than they hold.
+    """
 
     key: int
-    # Plain numbers: most chunks are one token, and an array for each costs more than it holds.
     token_ids: Sequence[int]  # [T]
     logprobs: Sequence[float]  # [T] float32 values, under the distribution sampled from
     policy_version: int
