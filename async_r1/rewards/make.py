@@ -87,7 +87,8 @@ def _shaping(cfg: RewardConfig, task_cfg: TaskConfig) -> dict[str, tuple[float, 
         return language_consistency(completion.text, cfg.target_language)
 
     def overlong(_: Prompt, completion: Completion) -> float:
-        tokens = completion.num_tokens
+        # The end of the context may cut a rollout before task.max_new_tokens does.
+        tokens = longest if completion.truncated else completion.num_tokens
         return overlong_punishment(tokens, max_tokens=longest, cache_tokens=cache)
 
     def repetition(_: Prompt, completion: Completion) -> float:

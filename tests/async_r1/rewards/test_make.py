@@ -7,9 +7,9 @@ import pytest
 
 from async_r1.config import Config
 from async_r1.errors import ConfigError
-from async_r1.rewards import check_rewards, is_isolated
+from async_r1.rewards import check_rewards, is_isolated, make_rewards
 from async_r1.schema import build
-from async_r1.tasks import load_task
+from async_r1.tasks import Completion, load_task
 
 SOURCE = """
 import math
@@ -84,3 +84,17 @@ def test_processes_are_for_functions_and_isolated_tasks() -> None:
     assert is_isolated(config_of(function="mine.py:good").reward, task)
     task.isolated = True  # type: ignore[attr-defined]
     assert is_isolated(config.reward, task)
+
+
+@pytest.mark.parametrize(
+    ("num_tokens", "truncated", "expected"),
+    [(80, False, 0.0), (90, False, -0.5), (100, True, -1.0), (60, True, -1.0)],
+)
+def test_what_the_context_cuts_is_as_overlong_as_what_the_limit_cuts(
+    num_tokens: int, truncated: bool, expected: float
+) -> None:
+    config = config_of(overlong=1.0, overlong_cache=20)
+    task = load_task(config.task)
+    rewards = make_rewards(config.reward, config.task, task)
+    outcome = rewards.outcome(task.prompts("train")[0], Completion("", num_tokens, truncated))
+    assert outcome.rewards["overlong"] == pytest.approx(expected)
