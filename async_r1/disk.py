@@ -1,7 +1,11 @@
 """A disk without space, told from other errors."""
 
+import contextlib
 import errno
+from collections.abc import Iterator
 from pathlib import Path
+
+from async_r1.errors import DiskFullError
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _TEXT = "No space left on device"  # libraries in other languages pass on only the text
@@ -20,3 +24,17 @@ def disk_full_text(error: BaseException, directory: Path) -> str:
             return f"no space left on the disk of {place}"
         cause = cause.__cause__ or cause.__context__
     return ""
+
+
+@contextlib.contextmanager
+def names_full_disk(directory: Path) -> Iterator[None]:
+    """
+    Raises:
+        DiskFullError: in place of whatever a full disk caused.
+    """
+    try:
+        yield
+    except Exception as error:
+        if text := disk_full_text(error, directory):
+            raise DiskFullError(text) from error
+        raise

@@ -45,5 +45,9 @@ class RunDirError(AsyncR1Error, OSError):
     """The run directory cannot be used as asked."""
 
 
+class DiskFullError(AsyncR1Error, OSError):
+    """Nothing more can be written; the message names the directory."""
+
+
 class JournalError(AsyncR1Error, OSError):
     """The journal on disk is not readable or not writable."""

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from async_r1 import guard
 from async_r1.config import Config
+from async_r1.disk import names_full_disk
 from async_r1.gpus import parse_gpus
 from async_r1.interrupts import Interrupts
 from async_r1.machine import Machine
@@ -108,14 +109,15 @@ def run_roles(
         started_at=started_at,
         threads=roles.threads,
     )
-    write_records(run_dir, resolved, overrides, machine)
-    write_status(run_dir, Outcome(State.RUNNING))
     outcome = Outcome(State.FAILED)
-    try:
-        with launcher_log(run_dir), Interrupts() as interrupts:
-            outcome = _supervise(run_dir, resolved, roles, commands, make_display, interrupts)
-    finally:
-        write_status(run_dir, outcome)
+    with names_full_disk(run_dir.root):
+        write_records(run_dir, resolved, overrides, machine)
+        write_status(run_dir, Outcome(State.RUNNING))
+        try:
+            with launcher_log(run_dir), Interrupts() as interrupts:
+                outcome = _supervise(run_dir, resolved, roles, commands, make_display, interrupts)
+        finally:
+            write_status(run_dir, outcome)
     return outcome
 
 
