@@ -42,7 +42,7 @@ def test_a_group_closes_over_its_other_members() -> None:
     batch = batch_of(desk.send(LEARNER, "batch_request", policy_version=0))
     assert batch.rollout_ids.tolist() == [0, 2, 3]
     assert batch.advantages.tolist() == [0.5, -0.5, 0.0]
-    assert batch.info["accuracy/mean"] == 0.5 and batch.info["completion_length/mean"] == 7 / 3
+    assert batch.info["accuracy/mean"] == 1 / 3 and batch.info["completion_length/mean"] == 7 / 3
     ((step, groups, failed),) = desk.recorded
     assert (step, len(groups)) == (1, 1)
     assert [(r.rollout_id, r.error, r.text) for r in failed] == [(1, VALUE, "text 1")]
@@ -65,7 +65,7 @@ def test_with_too_few_left_it_leaves_untrained_and_its_slot_comes_back() -> None
     row = desk.rows[0][1]
     assert row["groups/failed"] == 2 == row["groups/closed"] and row["groups/zero_variance"] == 0
     assert row["reward/errors"] == 6 and row["reward/timeouts"] == 1
-    assert row["accuracy/mean"] == 2.5 and row["buffer/barren_quotas"] == 1
+    assert row["accuracy/mean"] == 1.0 and row["buffer/barren_quotas"] == 1
     assert desk.core.curriculum.state_dict()
 
 
@@ -144,7 +144,7 @@ def test_the_length_reward_comes_at_the_close_after_its_warm_up() -> None:
         batch = batch_of(desk.send(LEARNER, "batch_request", policy_version=version))
         sums = [total + weight * value for total, value in zip(totals, expected, strict=True)]
         assert batch.rewards.tolist() == pytest.approx(sums)
-        assert batch.info["reward/length/mean"] == 0.0 and batch.info["accuracy/mean"] == 0.625
+        assert batch.info["reward/length/mean"] == 0.0 and batch.info["accuracy/mean"] == 0.5
         rewards = [rollout.rewards for rollout in desk.recorded[-1][1][0].rollouts]
         assert [r["length"] for r in rewards] == expected
         assert [r["task"] for r in rewards] == totals

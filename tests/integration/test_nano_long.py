@@ -21,7 +21,7 @@ from tests.integration.runs import launch, rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
-NUM_UPDATES = 6
+NUM_UPDATES = 12
 MAX_TOKENS = 120
 BUDGET = 24
 TEMPERATURE = 1.5
@@ -59,7 +59,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
         "buffer.group_size=4",
         "buffer.keep_zero_variance=true",
         f"learner.num_updates={NUM_UPDATES}",
-        "learner.groups_per_update=2",
+        "learner.groups_per_update=1",
         "learner.lr=1e-3",
         "learner.warmup_updates=0",
         "learner.checkpoint_every=1",
