@@ -29,7 +29,7 @@ demo: setup ## train the nano model for a few minutes
 coldstart: setup ## make the cold-start checkpoint of the nano model
 	@$(BIN)/async_r1 sft experiment=nano_coldstart
 
-test: setup ## unit and integration tests, in less than twelve minutes
+test: setup ## unit and integration tests, in about a quarter of an hour
 	@$(PYTEST) -m "not soak$(WITHOUT_GPU)"
 
 test-all: setup ## the same and the soak tests
