@@ -13,7 +13,7 @@ def room_for(config: Config, prompt_id: str, num_tokens: int) -> int:
     """Tokens that a completion may have after a prompt of `num_tokens`.
 
     Raises:
-        ConfigError: none.
+        ConfigError: there is no room for any.
     """
     limit = config.model.max_length
     if num_tokens >= limit:
