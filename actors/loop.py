@@ -35,7 +35,7 @@ IDLE_POLL_S = 0.2
 class _Rollout:
     lease: Lease
     segmenter: Segmenter
-    token_ids: list[int]  # of the whole rollout so far
+    token_ids: list[int]  # of the whole rollout, up to the last segment
 
 
 class ActorLoop:
@@ -101,9 +101,12 @@ class ActorLoop:
 
     @property
     def _num_free(self) -> int:
-        """In sync mode what is being scored counts: a version starts when all of it is done."""
-        scoring = self._scorer.num_pending if self._config.mode == "sync" else 0
-        return self._config.actors.max_concurrent - len(self._rollouts) - scoring
+        """Leases that this actor can take. In sync mode what is being scored counts as in flight: a
+        version starts when all of it is done."""
+        actors, in_flight = self._config.actors, len(self._rollouts)
+        if self._config.mode == "sync":
+            return actors.max_concurrent - in_flight - self._scorer.num_pending
+        return actors.max_concurrent + actors.prefetch - in_flight
 
     def _wait(self) -> None:
         """Sleep until a socket has something; short enough for heartbeats and deadlines."""
@@ -147,8 +150,8 @@ class ActorLoop:
 
     def _advance(self, chunk: TokenChunk) -> None:
         rollout = self._rollouts[chunk.key]
-        rollout.token_ids.extend(chunk.token_ids)
         for segment in rollout.segmenter.add(chunk):
+            rollout.token_ids.extend(segment.token_ids.tolist())
             self._client.send_segment(segment)
             if segment.status is SegmentStatus.FINISHED:
                 self._score(rollout.lease, rollout.token_ids, segment.finish_reason)

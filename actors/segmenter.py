@@ -23,6 +23,8 @@ class Segmenter:
     max_tokens: int  # of the whole rollout: reaching it truncates, less only ends the lease
     _offset: int = 0
     _hash: int = 0
+    _num_waiting: int = 0  # tokens of the chunks that are not in the lists below yet
+    _waiting: list[TokenChunk] = field(default_factory=list)
     _token_ids: list[int] = field(default_factory=list)
     _logprobs: list[float] = field(default_factory=list)
     _versions: list[int] = field(default_factory=list)
@@ -36,15 +38,19 @@ class Segmenter:
         self._hash = self.lease.prefix_hash
 
     def add(self, chunk: TokenChunk) -> list[Segment]:
-        """Take a chunk; return the segments that it completes."""
-        kept_cache = chunk.prefill_version == self._prefill_version
-        if self._last_version not in (None, chunk.policy_version) and kept_cache:
-            self._swaps.append(self._offset + len(self._token_ids))
-        self._prefill_version = chunk.prefill_version
-        self._last_version = chunk.policy_version
-        self._token_ids.extend(chunk.token_ids)
-        self._logprobs.extend(chunk.logprobs)
-        self._versions.extend([chunk.policy_version] * len(chunk.token_ids))
+        """Take a chunk; return the segments that it completes.
+
+        Most complete none. Those are only put aside: this is called for every token.
+        """
+        self._waiting.append(chunk)
+        self._num_waiting += len(chunk.token_ids)
+        count = len(self._token_ids) + self._num_waiting
+        if count < self.segment_tokens and chunk.finish_reason is None:
+            return []
+        for waiting in self._waiting:
+            self._unpack(waiting)
+        self._waiting.clear()
+        self._num_waiting = 0
         segments = []
         while len(self._token_ids) > self.segment_tokens:
             segments.append(self._cut(self.segment_tokens, SegmentStatus.STREAMING, None))
@@ -53,6 +59,16 @@ class Segmenter:
         elif len(self._token_ids) == self.segment_tokens:
             segments.append(self._cut(self.segment_tokens, SegmentStatus.STREAMING, None))
         return segments
+
+    def _unpack(self, chunk: TokenChunk) -> None:
+        kept_cache = chunk.prefill_version == self._prefill_version
+        if self._last_version not in (None, chunk.policy_version) and kept_cache:
+            self._swaps.append(self._offset + len(self._token_ids))
+        self._prefill_version = chunk.prefill_version
+        self._last_version = chunk.policy_version
+        self._token_ids.extend(chunk.token_ids)
+        self._logprobs.extend(chunk.logprobs)
+        self._versions.extend([chunk.policy_version] * len(chunk.token_ids))
 
     def _last(self, reason: FinishReason) -> Segment:
         """The segment that ends the lease: the rollout is finished, or goes back unfinished

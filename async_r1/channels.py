@@ -40,7 +40,10 @@ class Dealer:
         Raises:
             WireError: the server sent something that is no message.
         """
-        if not self._socket.poll(int(timeout_s * 1000)):
+        if timeout_s <= 0:  # asked between any two engine steps
+            if not self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+                return None
+        elif not self._socket.poll(int(timeout_s * 1000)):
             return None
         return decode([frame.buffer for frame in self._socket.recv_multipart(copy=False)])
 

@@ -67,6 +67,9 @@ class ActorsConfig:
     count: int = opt(1, ge=1, doc="actor processes")
     in_process: bool = opt(True, doc="engine inside the actor; false: its own process (GPU, TP)")
     max_concurrent: int = opt(64, ge=1, doc="rollouts in flight per actor")
+    prefetch: int = opt(
+        8, ge=0, doc="leases waiting in the engine, so that a freed slot is filled at once (async)"
+    )
     segment_tokens: int = opt(32, ge=1, doc="tokens of a full segment")
     rollout_token_budget: int = opt(
         0, ge=0, doc="tokens that one lease may sample before suspension; 0: no limit"

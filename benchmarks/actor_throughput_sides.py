@@ -46,9 +46,13 @@ def actor(role: Role) -> Iterator[Any]:
     from async_r1.types import Lease
 
     class RecordingLoop(ActorLoop):
-        """Remembers what it sampled from."""
+        """Remembers what it sampled from, and does not wait when nobody owes it anything."""
 
         prompts: list[list[int]]
+
+        def _wait(self) -> None:
+            if not self.prompts or self._rollouts or unanswered(self._client):
+                super()._wait()
 
         def _begin(self, lease: Lease) -> None:
             super()._begin(lease)

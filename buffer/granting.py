@@ -77,20 +77,20 @@ class Granting:
         if self._config.mode == "sync":
             yield from self._grant_batch(version, open_group, eval_only)
             return
-        blocked = False
-        for peer, actor in sorted(self.actors.items(), key=lambda item: -item[1].free_slots):
-            leases = []
-            while actor.free_slots > 0:
-                rollout = self._book.next(version, open_group)
-                if rollout is None:
-                    blocked = True
-                    break
-                leases.append(self._lease(rollout, peer, version))
-                actor.free_slots -= 1
-                actor.granted += 1
-            if leases:
-                yield peer, write_leases(leases)
-        self._note_blocked(blocked)
+        leases: dict[bytes, list[Lease]] = {}
+        while self.actors:
+            # The emptiest: what one actor prefetches must not be what another could sample now.
+            peer, actor = max(self.actors.items(), key=lambda item: item[1].free_slots)
+            rollout = self._book.next(version, open_group) if actor.free_slots > 0 else None
+            if rollout is None:
+                break
+            leases.setdefault(peer, []).append(self._lease(rollout, peer, version))
+            actor.free_slots -= 1
+            actor.granted += 1
+        for peer, granted in leases.items():
+            yield peer, write_leases(granted)
+        prefetch = self._config.actors.prefetch
+        self._note_blocked(any(actor.free_slots > prefetch for actor in self.actors.values()))
 
     def _grant_batch(
         self, version: int, open_group: Callable[[], Group | None], eval_only: bool

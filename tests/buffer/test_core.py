@@ -422,11 +422,30 @@ def test_version_row_has_the_promised_names(desk: Desk) -> None:
     assert desk.rows[1][1]["groups/closed"] == 0  # counted from zero again
 
 
-def test_blocked_time_is_that_with_free_slots_and_nothing_admitted(desk: Desk) -> None:
+def test_leases_go_to_the_emptiest_actor_so_prefetching_starves_nobody(desk: Desk) -> None:
+    desk.join()
+    desk.join(B, index=1)
+    eight = desk.request(8)  # all that version 0 admits
+    assert desk.request(2, received=8) == [] == desk.request(5, peer=B)
+    for lease in eight[:4]:
+        desk.finish(lease, float(lease.member))
+    desk.send(LEARNER, "batch_request", policy_version=0)
+    sent = desk.train(version=1, step=1)  # admits four more
+    shares = {to: len(read_leases(message)) for to, message in sent if message.kind == "leases"}
+    assert shares == {B: 3, A: 1}
+
+
+@pytest.mark.parametrize("prefetch", [0, 3])
+def test_blocked_time_is_that_with_free_slots_and_nothing_admitted(prefetch: int) -> None:
+    desk = Desk(make_config(staleness={"eta": 1}, actors={"prefetch": prefetch}))
     desk.join()
     desk.request(8)
-    desk.request(1, received=8)  # nothing more is admitted
-    desk.now = 4.0
+    desk.request(prefetch, received=8)  # nothing more is admitted; all of its slots are busy
+    desk.now = 2.0
+    desk.request(prefetch + 1, received=8)
+    desk.now = 6.0
+    desk.request(prefetch, received=8)
+    desk.now = 7.0
     desk.request(0, received=8)
     desk.now = 10.0
     desk.train(version=1, step=1)
