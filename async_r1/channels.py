@@ -41,7 +41,7 @@ class Dealer:
             WireError: the server sent something that is no message.
         """
         if timeout_s <= 0:  # asked between any two engine steps
-            if not self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            if not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
                 return None
         elif not self._socket.poll(int(timeout_s * 1000)):
             return None
