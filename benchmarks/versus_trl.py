@@ -4,7 +4,8 @@
 
 Both start from the nano cold start and get the demo's prompts, reward, group size, batch, learning
 rate of every step, clipping and temperature. TRL runs in an environment of its own, made at first
-use, with Hugging Face generation, one GRPO update per batch, at its fastest micro-batch.
+use, with Hugging Face generation, one GRPO update per batch, at its fastest micro-batch; `async_r1`
+with whole rollouts and a small bound, since rollouts of 65 tokens gain nothing from suspension.
 
 Time counts from the first sampling: starting up and measuring accuracy are left out on both
 sides. TRL is measured every few steps with its clock stopped, `async_r1` afterwards from the
@@ -36,6 +37,7 @@ def main() -> int:
     parser.add_argument("--updates", type=int, default=150, help="steps of the schedule")
     parser.add_argument("--every", type=int, default=5, help="steps between measurements")
     parser.add_argument("--max-minutes", type=float, default=15, help="of each TRL run")
+    parser.add_argument("--eta", type=int, default=2, help="staleness bound of async_r1 [versions]")
     parser.add_argument("--micro-batch", type=int, default=0, help="of TRL; 0: calibrate")
     parser.add_argument("--env", type=Path, default=Path("~/.cache/async_r1/trl"), help="TRL's")
     parser.add_argument("--runs", type=Path, help="keep the runs here, and use those there")
@@ -59,6 +61,7 @@ def compare(args: Any, sizes: dict[str, int], base: Path) -> int:
         trl=PINS[1].partition("==")[2],
         trl_threads=job["threads"],
         async_r1_threads="1 actor, 1 learner",
+        async_r1_eta=args.eta,
         model="nano (0.8 M parameters, float32, shipped cold start)",
         batch=f"{sizes['groups']} prompts x {job['group_size']}",
         steps=args.updates,
@@ -106,6 +109,8 @@ def environment(path: Path) -> Path:
 def run_overrides(args: Any, sizes: dict[str, int]) -> list[str]:
     return [
         "experiment=demo",
+        "actors.rollout_token_budget=0",
+        f"staleness.eta={args.eta}",
         f"learner.num_updates={args.updates}",
         f"learner.warmup_updates={min(5, args.updates // 2)}",
         f"learner.groups_per_update={sizes['groups']}",
@@ -182,8 +187,13 @@ def choose_micro_batch(
 
 
 def trl_side(python: Path, job: dict[str, Any], base: Path) -> dict[str, Any]:
-    """One TRL run, stopped once it reached the target."""
-    rows = list(side(python, "train", job, base))
+    """One TRL run, stopped once it reached the target; kept like those of `async_r1`."""
+    kept = base / f"trl-{job['seed']}-{job['max_steps']}.json"
+    found = json.loads(kept.read_text()) if kept.exists() else {}
+    if found.get("asked") != job:
+        found = {"asked": job, "rows": list(side(python, "train", job, base))}
+        kept.write_text(json.dumps(found))
+    rows = found["rows"]
     end = rows.pop()
     seconds = common.first_crossing([(r["seconds"], r["accuracy"]) for r in rows], job["target"])
     steps = common.first_crossing([(r["step"], r["accuracy"]) for r in rows], job["target"])
