@@ -1,6 +1,7 @@
 """Where the cores' time of a run went, from its metric rows."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from runs import Run
@@ -57,6 +58,15 @@ def core_seconds(run: Run, threads: Mapping[str, int] | None = None) -> dict[str
 def first_sampling_s(run: Run) -> float:
     """Seconds from the launch until the first actor could sample."""
     return min(s for role, s in run.costs.running_s.items() if role.startswith("actor"))
+
+
+def timed_checkpoints(run: Run) -> list[tuple[int, float, Path]]:
+    """Versions that a run kept, with the seconds from the first sampling to each: (v, s, path)."""
+    began = first_sampling_s(run)
+    at_s = {row["policy_version"] + 1: row["wall_s"] - began for row in run.view.steps}
+    folders = run.view.run_dir.checkpoints.glob("version_*")
+    found = sorted((int(folder.name.rpartition("_")[2]), folder / "hf") for folder in folders)
+    return [(version, at_s[version], path) for version, path in found]
 
 
 def eval_token_share(view: Any) -> float:

@@ -8,12 +8,13 @@ use them as one actor of several threads or as several actors. `--calibrate` tri
 few steps each and takes each mode's fastest; without it those that a calibration on two cores chose
 are taken.
 
-Time to the accuracy runs from the first sampling to the version that had it, evals on the way
-included; they are the same in both modes. It is read off the rising curve nearest to the evals, so
-that a lucky one does not count as having arrived.
+Accuracy is measured afterwards, from checkpoints (greedy, Hugging Face): no run pays for it. The
+time runs from the first sampling to the version that had it, read off the rising curve nearest
+to the measurements, so that a lucky one does not count as having arrived.
 """
 
 import itertools
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -40,6 +41,9 @@ class Layout:
 LAYOUTS = {
     "async": {
         "1+1": Layout("1 actor thread, 1 learner thread"),
+        "1+1 wide": Layout(
+            "1 actor thread with 128 rollouts, 1 learner thread", ("actors.max_concurrent=128",)
+        ),
         "2+1": Layout("2 actors of 1 thread, 1 learner thread", ("actors.count=2",)),
     },
     "sync": {
@@ -72,8 +76,9 @@ def main() -> int:
     )
     parser.add_argument("--target", type=float, default=0.9, help="held-out accuracy")
     parser.add_argument("--updates", type=int, default=100, help="steps of a run")
-    parser.add_argument("--eval-every", type=int, default=10, help="versions between evals")
-    parser.add_argument("--num-eval", type=int, default=128, help="held-out prompts")
+    parser.add_argument("--eta", type=int, default=2, help="staleness bound in async mode")
+    parser.add_argument("--every", type=int, default=5, help="versions between measurements")
+    parser.add_argument("--num-eval", type=int, default=384, help="held-out prompts")
     parser.add_argument("--calibrate", action="store_true", help="find each mode's layout")
     parser.add_argument("--calibrate-updates", type=int, default=30, help="steps of each trial")
     parser.add_argument("--async-layout", choices=LAYOUTS["async"], default="1+1")
@@ -82,7 +87,7 @@ def main() -> int:
     args = parser.parse_args()
     if args.quick:
         args.seeds, args.target, args.updates = "0", 0.0, 4
-        args.eval_every, args.num_eval, args.calibrate_updates = 2, 8, 4
+        args.every, args.num_eval, args.calibrate_updates = 2, 8, 4
     with tempfile.TemporaryDirectory() as temporary:
         base = args.runs or Path(temporary)
         base.mkdir(parents=True, exist_ok=True)
@@ -94,7 +99,9 @@ def compare(args: Any, base: Path) -> int:
         model="nano (0.8 M parameters, float32, shipped cold start)",
         preset="demo, demo_sync",
         steps=args.updates,
-        evals=f"every {args.eval_every} versions, {args.num_eval} prompts",
+        eta=f"{args.eta} in async, 0 in sync",
+        lease_budget=args.budget or "none",
+        accuracy=f"every {args.every} versions, {args.num_eval} prompts, greedy",
         target=args.target,
         seeds=args.seeds,
     )
@@ -138,7 +145,8 @@ def calibrate(args: Any, base: Path) -> tuple[list[dict[str, Any]], dict[str, st
     tried = []
     for mode, layouts in LAYOUTS.items():
         for name, layout in layouts.items():
-            row = measure(args, base, mode, layout, seed=0, updates=args.calibrate_updates)
+            updates = args.calibrate_updates
+            row = measure(args, base, mode, layout, seed=0, updates=updates, accuracy=False)
             tried.append({"mode": mode, "layout": name, "step_s": row["steady_step_s"]})
     common.print_table(
         ["layout", "mode", "seconds a step"],
@@ -152,9 +160,16 @@ def calibrate(args: Any, base: Path) -> tuple[list[dict[str, Any]], dict[str, st
 
 
 def measure(
-    args: Any, base: Path, mode: str, layout: Layout, *, seed: int, updates: int
+    args: Any,
+    base: Path,
+    mode: str,
+    layout: Layout,
+    *,
+    seed: int,
+    updates: int,
+    accuracy: bool = True,
 ) -> dict[str, Any]:
-    """One run and its numbers."""
+    """One run and its numbers; without `accuracy` nothing about its curve."""
     from activities import core_seconds, first_sampling_s
     from runs import run
 
@@ -162,35 +177,42 @@ def measure(
     from async_r1.summary import summarize
 
     name = layout.name.replace(" ", "_").replace(",", "")
+    eta = 0 if mode == "sync" else args.eta
     finished = run(
-        base / f"{mode}-{name}-{seed}-{updates}-{args.budget}",
+        base / f"{mode}-{name}-{seed}-{updates}-{args.budget}-{eta}",
         [
             "experiment=demo_sync" if mode == "sync" else "experiment=demo",
             f"seed={seed}",
             f"learner.num_updates={updates}",
             f"learner.warmup_updates={min(5, updates // 2)}",
-            f"eval.every={args.eval_every}",
+            f"learner.checkpoint_every={args.every}",
+            "eval.every=0",
             f"task.num_eval={args.num_eval}",
             f"actors.rollout_token_budget={args.budget}",
+            f"staleness.eta={eta}",
             *layout.overrides,
         ],
         wrapper=layout.wrapper,
     )
     view, summary, steps = finished.view, summarize(finished.view), finished.view.steps
     began = first_sampling_s(finished)
-    # An eval measures the version at which it began; that of the start waits for the actor.
-    accuracies = common.rising([row["eval/accuracy"] for row in view.evals])
-    times = [max(began, row["wall_s"] - row["time/eval_s"]) for row in view.evals]
-    at_s = common.first_crossing(zip(times, accuracies, strict=True), args.target)
+    curve = accuracy_curve(finished, args.target) if accuracy else []
+    levels = common.rising([row[2] for row in curve])
+    at_s, versions = (
+        common.first_crossing(
+            [(row[i], level) for row, level in zip(curve, levels, strict=True)], args.target
+        )
+        for i in (1, 0)
+    )
     elapsed = steps[-1]["wall_s"] - began
-    versions = zip((row["policy_version"] for row in view.evals), accuracies, strict=True)
     spent = core_seconds(finished, layout.threads)
     return {
         "seed": seed,
-        "to_target_s": None if at_s is None else at_s - began,
-        "to_target_from_launch_s": at_s,
-        "to_target_versions": common.first_crossing(versions, args.target),
-        "last_accuracy": view.evals[-1]["eval/accuracy"],
+        "to_target_s": at_s,
+        "to_target_from_launch_s": None if at_s is None else at_s + began,
+        "to_target_versions": versions,
+        "last_accuracy": curve[-1][2] if curve else None,
+        "staleness": summary.staleness_mean,
         "step_s": elapsed / len(steps),
         "steady_step_s": steady_step_s([row["wall_s"] for row in steps]),
         "trained_per_s": steps[-1]["tokens"] / elapsed,
@@ -200,7 +222,7 @@ def measure(
         "learner_idle_frac": summary.learner_idle_frac,
         "wall_s": view.recorded_s,
         "start_s": began,
-        "curve": [[row["wall_s"], row["eval/accuracy"]] for row in view.evals],
+        "curve": curve,
         "core_seconds": spent,
         "sampled_per_core_s": (summary.tokens_sampled or 0.0)
         / (spent["sampling"] + spent["evaluating"]),
@@ -212,6 +234,34 @@ def measure(
     }
 
 
+def accuracy_curve(finished: Any, target: float) -> list[list[float]]:
+    """[version, seconds, accuracy] of the checkpoints, until two in a row reach the target; then
+    of the last one."""
+    import torch
+    from activities import timed_checkpoints
+    from greedy import accuracies, prompts
+
+    from async_r1.compose import compose
+    from async_r1.config_dir import resolve_path
+
+    config = compose(finished.overrides)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    kept = [(0, 0.0, Path(resolve_path(config.model.path))), *timed_checkpoints(finished)]
+    measured = accuracies(
+        [path for _, _, path in kept], prompts(config, "eval"), config.task.max_new_tokens
+    )
+    curve: list[list[float]] = []
+    for (version, at_s, _), accuracy in zip(kept, measured, strict=True):
+        curve.append([version, at_s, accuracy])
+        if len(curve) > 1 and min(curve[-1][2], curve[-2][2]) >= target:
+            break
+    if len(curve) < len(kept):
+        version, at_s, path = kept[-1]
+        (last,) = accuracies([path], prompts(config, "eval"), config.task.max_new_tokens)
+        curve.append([version, at_s, last])
+    return curve
+
+
 def steady_step_s(ends: Sequence[float]) -> float:
     """Median time from one step's end to the next, of the second half of the steps."""
     half = ends[max(0, len(ends) // 2 - 1) :]
@@ -221,7 +271,7 @@ def steady_step_s(ends: Sequence[float]) -> float:
 
 def show_seeds(args: Any, measured: dict[str, list[dict[str, Any]]]) -> None:
     header = ["", f"to {args.target:g}", "versions", "last", "a step", "trained/s", "sampled/s"]
-    header += ["actor idle", "learner idle"]
+    header += ["staleness", "actor idle", "learner idle"]
     rows = []
     for mode, found in measured.items():
         for row in found:
@@ -232,7 +282,7 @@ def show_seeds(args: Any, measured: dict[str, list[dict[str, Any]]]) -> None:
                     row["to_target_versions"],
                     row["last_accuracy"],
                     f"{row['step_s']:.2f} s",
-                    *(row["trained_per_s"], row["sampled_per_s"]),
+                    *(row["trained_per_s"], row["sampled_per_s"], row["staleness"]),
                     *(f"{row[n]:.1%}" for n in ("actor_idle_frac", "learner_idle_frac")),
                 ]
             )

@@ -40,6 +40,7 @@ class Run:
 
     view: RunView
     costs: Costs
+    overrides: tuple[str, ...]
 
 
 def run(
@@ -75,7 +76,7 @@ def run(
         costs = _launch(directory, [*overrides, "logging.console=quiet"], starters)
         write_json(kept, {"asked": asked, "cpu_s": costs.cpu_s, "running_s": costs.running_s})
     found = read_json(kept)
-    return Run(RunView(directory), Costs(found["cpu_s"], found["running_s"]))
+    return Run(RunView(directory), Costs(found["cpu_s"], found["running_s"]), tuple(overrides))
 
 
 def _launch(directory: Path, overrides: list[str], starters: Mapping[str, Sequence[str]]) -> Costs:

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from greedy import accuracies, greedy_accuracy
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
@@ -70,8 +71,8 @@ def seconds_per_step(job: Job, micro_batch: int) -> float:
 
 def evaluate(job: Job, *checkpoints: str) -> None:
     """Greedy accuracy of each checkpoint in turn, until one reaches the target."""
-    for checkpoint in checkpoints:
-        accuracy = greedy_accuracy(load(checkpoint), tokenizer_of(job), job)
+    found = accuracies(checkpoints, job["held_out"], job["max_new_tokens"])
+    for checkpoint, accuracy in zip(checkpoints, found, strict=True):
         say(checkpoint=checkpoint, accuracy=accuracy)
         if accuracy >= job["target"]:
             return
@@ -116,7 +117,7 @@ class Measuring(Clock):
         control.should_training_stop |= reached or late  # the last step sets it, too
 
     def _measure(self, step: int, model: Any) -> float:
-        accuracy = greedy_accuracy(model, self._tokenizer, self._job)
+        accuracy = accuracy_of(model, self._tokenizer, self._job)
         say(step=step, seconds=sum(self.step_s), accuracy=accuracy)
         return accuracy
 
@@ -183,29 +184,8 @@ def reward_function(job: Job) -> Callable[..., list[float]]:
     return reward
 
 
-@torch.no_grad()
-def greedy_accuracy(model: Any, tokenizer: Any, job: Job) -> float:
-    """Share of the held-out prompts answered right, greedily."""
-    held_out = job["held_out"]
-    inputs = tokenizer(
-        [row["prompt"] for row in held_out],
-        return_tensors="pt",
-        padding=True,
-        padding_side="left",
-        add_special_tokens=False,
-        return_token_type_ids=False,
-    )
-    training = model.training
-    model.eval()
-    tokens = model.generate(**inputs, max_new_tokens=job["max_new_tokens"], do_sample=False)
-    model.train(training)
-    texts = tokenizer.batch_decode(
-        tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
-    )
-    right = [
-        extract_answer(text) == row["answer"] for text, row in zip(texts, held_out, strict=True)
-    ]
-    return sum(right) / len(right)
+def accuracy_of(model: Any, tokenizer: Any, job: Job) -> float:
+    return greedy_accuracy(model, tokenizer, job["held_out"], job["max_new_tokens"])
 
 
 def load(path: str) -> Any:

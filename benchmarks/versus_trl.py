@@ -122,26 +122,19 @@ def run_overrides(args: Any, sizes: dict[str, int]) -> list[str]:
 
 def make_job(args: Any, sizes: dict[str, int], overrides: Sequence[str]) -> dict[str, Any]:
     """All that TRL's side needs to do the same work."""
+    from greedy import prompts
+
     from async_r1.compose import compose
     from async_r1.config_dir import resolve_path
-    from async_r1.tasks import load_task
-    from async_r1.templates import render
     from learner.schedule import factor
 
     config = compose(overrides)
-    task, learner = load_task(config.task), config.learner
-    prompts = {
-        split: [
-            {"prompt": render(config.task.template, prompt.text), "answer": prompt.answer}
-            for prompt in task.prompts(split)
-        ]
-        for split in ("train", "eval")
-    }
+    learner = config.learner
     batch = sizes["groups"] * config.buffer.group_size
     return {
         "model": resolve_path(config.model.path),
-        "prompts": prompts["train"],
-        "held_out": prompts["eval"],
+        "prompts": prompts(config, "train"),
+        "held_out": prompts(config, "eval"),
         "groups": sizes["groups"],
         "group_size": config.buffer.group_size,
         "max_new_tokens": config.task.max_new_tokens,
@@ -190,8 +183,9 @@ def trl_side(python: Path, job: dict[str, Any], base: Path) -> dict[str, Any]:
     """One TRL run, stopped once it reached the target; kept like those of `async_r1`."""
     kept = base / f"trl-{job['seed']}-{job['max_steps']}.json"
     found = json.loads(kept.read_text()) if kept.exists() else {}
-    if found.get("asked") != job:
-        found = {"asked": job, "rows": list(side(python, "train", job, base))}
+    asked = json.loads(json.dumps(job))
+    if found.get("asked") != asked:
+        found = {"asked": asked, "rows": list(side(python, "train", job, base))}
         kept.write_text(json.dumps(found))
     rows = found["rows"]
     end = rows.pop()
@@ -205,28 +199,24 @@ def async_side(
     args: Any, overrides: Sequence[str], python: Path, job: dict[str, Any], base: Path, seed: int
 ) -> dict[str, Any]:
     """One run of ours, its checkpoints measured afterwards, and where its time went."""
-    from activities import core_seconds, first_sampling_s
+    from activities import core_seconds, first_sampling_s, timed_checkpoints
     from runs import run
 
     finished = run(base / f"async-{seed}-{args.updates}", [*overrides, f"seed={seed}"])
-    view = finished.view
-    began = first_sampling_s(finished)
-    at_s = {row["policy_version"] + 1: row["wall_s"] - began for row in view.steps}
-    at_s[0] = 0.0
-    found = {
-        int(path.name.rpartition("_")[2]): path / "hf"
-        for path in view.run_dir.checkpoints.glob("version_*")
-    }
-    versions = [0, *sorted(found)]
-    paths = [job["model"], *(str(found[version]) for version in versions[1:])]
-    accuracies = [row["accuracy"] for row in side(python, "evaluate", job, base, *paths)]
-    measured = list(zip(versions, accuracies, strict=False))
+    steps, began = finished.view.steps, first_sampling_s(finished)
+    kept = [(0, 0.0, Path(job["model"])), *timed_checkpoints(finished)]
+    # It ends with the first that reaches the target.
+    found = side(python, "evaluate", job, base, *(str(path) for _, _, path in kept))
+    curve = [
+        [version, at_s, row["accuracy"]]
+        for (version, at_s, _), row in zip(kept, found, strict=False)
+    ]
     target = job["target"]
     return {
-        "seconds": common.first_crossing([(at_s[v], a) for v, a in measured], target),
-        "steps": common.first_crossing(measured, target),
-        "step_s": view.steps[-1]["wall_s"] / len(view.steps) - began / len(view.steps),
-        "curve": [[v, at_s[v], a] for v, a in measured],
+        "seconds": common.first_crossing([(at_s, a) for _, at_s, a in curve], target),
+        "steps": common.first_crossing([(version, a) for version, _, a in curve], target),
+        "step_s": (steps[-1]["wall_s"] - began) / len(steps),
+        "curve": curve,
         "start_s": began,
         "core_seconds": core_seconds(finished),
     }
@@ -239,7 +229,8 @@ def side(
     path, log = base / f"{command}.json", base / f"{command}.log"
     path.write_text(json.dumps(job))
     threads = {name: str(job["threads"]) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    env = {**os.environ, **common.ONE_THREAD, **threads, "PYTHONPATH": str(common.ROOT)}
+    places = (str(common.ROOT), str(SIDE.parent))
+    env = {**os.environ, **common.ONE_THREAD, **threads, "PYTHONPATH": os.pathsep.join(places)}
     with log.open("w") as errors:
         process = subprocess.Popen(
             [str(python), "-P", str(SIDE), command, str(path), *rest],

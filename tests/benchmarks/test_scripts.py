@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -46,6 +46,7 @@ def test_async_vs_sync_divides_medians_over_seeds(
             "to_target_from_launch_s": slow * (50 + seed) + 10,
             "to_target_versions": 40.0,
             "last_accuracy": 0.9,
+            "staleness": slow - 1,
             "step_s": slow,
             "trained_per_s": 3000 / slow,
             "sampled_per_s": 4000 / slow,
@@ -63,6 +64,28 @@ def test_async_vs_sync_divides_medians_over_seeds(
     assert result["time_ratio_from_launch"] == pytest.approx(112 / 61)
     assert result["tokens_ratio"] == pytest.approx(2.0)
     assert [row["seed"] for row in result["runs"]["sync"]] == [0, 1, 2]
+
+
+def test_an_accuracy_curve_ends_after_two_in_a_row_and_has_the_last(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = script("async_vs_sync")
+    levels = {0: 0.0, 5: 0.95, 10: 0.8, 15: 0.9, 20: 0.92, 25: 0.94, 30: 0.97}
+    asked: list[int] = []
+
+    def accuracies(paths: list[Path], held_out: list[Any], tokens: int) -> Iterator[float]:
+        assert len(held_out) == 7 and tokens > 0
+        for path in paths:
+            asked.append(int(path.name) if path.name.isdigit() else 0)
+            yield levels[asked[-1]]
+
+    monkeypatch.setattr(script("greedy"), "accuracies", accuracies)
+    kept = [(version, 2.0 * version, Path(str(version))) for version in levels if version]
+    monkeypatch.setattr(script("activities"), "timed_checkpoints", lambda _: kept)
+    run = SimpleNamespace(overrides=("experiment=demo", "task.num_eval=7"))
+    curve = module.accuracy_curve(run, 0.9)
+    assert asked == [0, 5, 10, 15, 20, 30]
+    assert curve == [[version, 2.0 * version, levels[version]] for version in asked]
 
 
 def test_a_steady_step_leaves_the_start_out(script: Script) -> None:
