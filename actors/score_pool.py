@@ -25,7 +25,7 @@ from async_r1.tasks.protocol import Completion, Prompt
 START_S = 120.0  # deadline of imports and of loading the task
 _AHEAD_BYTES = 32 << 10  # sent before it is asked for: fits a socket's buffer, so no send blocks
 _AHEAD_JOBS = 16
-_SEND_S = 10  # a process that waits for work reads it at once
+_MESSAGE_S = 10  # deadline of one message's way: both ends are quick once they have begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class _Worker:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
-        return self.process.wait(timeout=_SEND_S)
+        return self.process.wait(timeout=_MESSAGE_S)
 
 
 class ScorePool:
@@ -89,11 +89,15 @@ class ScorePool:
         self._hand_out(time.monotonic())
 
     def poll(self) -> list[tuple[Hashable, Outcome]]:
-        """What was scored, or will not be, since the last call; never waits."""
+        """What was scored, or will not be, since the last call; waits for no score."""
         now = time.monotonic()
         for worker in list(self._workers):
             try:
                 self._read(worker, now)
+            except BlockingIOError:  # SO_RCVTIMEO
+                self._replace(worker)
+                self._blame(worker, "ProcessDied: the scoring process stopped in mid-answer")
+                continue
             except (EOFError, OSError):
                 self._lost(worker)
                 continue
@@ -164,7 +168,8 @@ class ScorePool:
     def _start(self, now: float) -> _Worker:
         ours, theirs = socket.socketpair()
         with theirs:
-            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_S, 0))
+            for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+                ours.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", _MESSAGE_S, 0))
             fd = theirs.fileno()
             process = subprocess.Popen(
                 [sys.executable, "-m", "actors.score_worker", str(os.getpid()), str(fd)],

@@ -4,6 +4,7 @@ import ctypes
 import math
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -27,6 +28,9 @@ def behave(data_source, solution_str, ground_truth, extra_info, unit=1.0):
     if word == "child":
         subprocess.Popen(["sleep", "1000"], env={**os.environ})
         time.sleep(1000)
+    if word == "stuck":  # in the middle of an answer
+        os.write(int(sys.argv[2]), struct.pack("!i", 1000) + b"pick")
+        os.kill(os.getpid(), signal.SIGSTOP)
     if word == "slow":
         time.sleep(0.3)
     returned = {

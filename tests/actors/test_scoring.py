@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
+from actors import score_pool
 from actors.scoring import Scored, Scorer
 from async_r1.channels import wait_any
 from async_r1.config import Config
@@ -142,6 +143,19 @@ def test_what_a_function_does_wrong_is_said_of_its_rollout_alone(scorer: Scorer)
     where = 1 + next(i for i, line in enumerate(lines) if "raise LookupError" in line)
     assert scored[0].error.endswith(f"({FUNCTIONS}:{where})")
     assert scorer.num_replaced == 4  # hang, exit, segfault, killed
+
+
+def test_a_process_that_stops_in_mid_answer_is_replaced(
+    scorers: list[Scorer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score_pool, "_MESSAGE_S", 1)
+    scorers.append(make_scorer("behave", timeout_s=60.0))
+    for word in ("fine", "stuck", "fine too"):
+        submit(scorers[0], word, word)
+    scored = {result.key: result for result in scorers[0].wait(30)}
+    assert scored["stuck"].error == "ProcessDied: the scoring process stopped in mid-answer"
+    assert scored["fine"].rewards == scored["fine too"].rewards != {}
+    assert scorers[0].num_replaced == 1
 
 
 def test_arguments_options_and_coroutines(scorers: list[Scorer]) -> None:
