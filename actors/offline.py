@@ -21,7 +21,7 @@ from actors.scoring import Scored, Scorer
 from actors.tokenizer import load_tokenizer
 from async_r1.config import Config
 from async_r1.errors import TaskError
-from async_r1.offline_items import Item, SampleLog, write_prompts
+from async_r1.offline_items import Item, SampleLog, digest, write_prompts
 from async_r1.offline_jobs import JOBS, prompts_file
 from async_r1.rewards import is_right
 from async_r1.role import Role
@@ -51,6 +51,7 @@ def run(role: Role, name: str) -> None:
     write_prompts(prompts_file(role.run_dir), prompts)
     items = list(job.items(config, prompts))
     with SampleLog(job.samples(config, role.run_dir)) as log:
+        log.check(prompts)
         missing = [item for item in items if item.key not in log.done]
         progress = _Progress(role, len(items) - len(missing), len(items))
         if missing:
@@ -136,11 +137,13 @@ def _request(config: Config, scorer: Scorer, number: int, item: Item) -> Samplin
 
 
 def _row(task: Task, item: Item, num_tokens: int, cut: bool, scored: Scored) -> dict[str, Any]:
+    prompt = task.get(item.prompt_id)
     return {
         "prompt_id": item.prompt_id,
+        "asked": digest(prompt),
         "kind": item.kind,
         "index": item.index,
-        "level": task.get(item.prompt_id).level,
+        "level": prompt.level,
         "correct": is_right(scored.rewards.get("task", 0.0)),
         "rewards": scored.rewards,
         "error": scored.error,

@@ -48,7 +48,8 @@ class Item:
 class SampleLog:
     """Rows of finished completions, one JSON object a line, appended as they come.
 
-    A row has `prompt_id, kind, index, level, correct, rewards, error, num_tokens, truncated, text`.
+    A row has `prompt_id, asked, kind, index, level, correct, rewards, error, num_tokens, truncated,
+    text`. `asked` is `digest` of the prompt: one that was changed since is not what was sampled.
     `correct` says that the task reward is full (1). A line that a kill cut is taken off; only one
     process writes at a time.
     """
@@ -65,10 +66,27 @@ class SampleLog:
         except OSError:
             self._file.close()
             raise ConfigError(f"{path} is being written by another process") from None
-        self.done = {row_key(row) for row in read_rows(path)}
+        self.path = path
+        self.done: set[tuple[str, str, int]] = set()
+        self._asked: dict[str, str] = {}
+        for row in read_rows(path):
+            self.done.add(row_key(row))
+            self._asked[row["prompt_id"]] = row["asked"]
         self._file.seek(0)
         whole = self._file.read().rfind(b"\n") + 1
         self._file.truncate(whole)
+
+    def check(self, prompts: Sequence[Prompt]) -> None:
+        """
+        Raises:
+            ConfigError: a prompt is not what it was when it was sampled.
+        """
+        for prompt in prompts:
+            if self._asked.get(prompt.prompt_id, digest(prompt)) != digest(prompt):
+                raise ConfigError(
+                    f"{self.path} has samples of another text or answer of prompt "
+                    f"{prompt.prompt_id!r}: it was changed since; choose another curate.out"
+                )
 
     def write(self, row: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(row).encode() + b"\n")
@@ -100,6 +118,12 @@ def write_prompts(path: Path, prompts: Sequence[Prompt]) -> None:
 def read_prompts(path: Path) -> list[Prompt]:
     """What `write_prompts` wrote."""
     return [Prompt(**row) for row in read_rows(path)]
+
+
+def digest(prompt: Prompt) -> str:
+    """Of what is asked and what is right."""
+    said = json.dumps([prompt.text, prompt.answer])
+    return hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
 
 
 def row_key(row: Mapping[str, Any]) -> tuple[str, str, int]:

@@ -8,17 +8,18 @@ import pytest
 from async_r1.config import Config
 from async_r1.errors import ConfigError
 from async_r1.metrics import read_rows
-from async_r1.offline_items import Item, SampleLog, read_prompts, write_prompts
+from async_r1.offline_items import Item, SampleLog, digest, read_prompts, write_prompts
 from async_r1.offline_jobs import curate_items, eval_items
 from async_r1.schema import build
 from async_r1.tasks.answers import find_answer
 from async_r1.tasks.protocol import Prompt
 
+PROMPT = Prompt("a", "1 + 1 = ?", "2", 1)
 ITEM = Item(prompt_id="a", kind="sample", index=0, temperature=1.0, max_new_tokens=9)
 
 
 def row(index: int) -> dict[str, object]:
-    return {"prompt_id": "a", "kind": "sample", "index": index}
+    return {"prompt_id": "a", "asked": digest(PROMPT), "kind": "sample", "index": index}
 
 
 def test_what_was_written_is_done_and_a_cut_line_is_not(tmp_path: Path) -> None:
@@ -47,6 +48,20 @@ def test_one_process_writes_at_a_time(tmp_path: Path) -> None:
     with SampleLog(path), pytest.raises(ConfigError, match="is being written by another process"):
         SampleLog(path)
     SampleLog(path).__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("changed", [{"text": "1 + 2 = ?"}, {"answer": "3"}])
+def test_a_prompt_that_was_changed_is_refused(tmp_path: Path, changed: dict[str, str]) -> None:
+    path = tmp_path / "samples.jsonl"
+    new = Prompt("b", "2 + 2 = ?", "4", 1)
+    with SampleLog(path) as log:
+        log.write(row(0))
+    with SampleLog(path) as log:
+        log.check([PROMPT, new, replace(PROMPT, level=2)])  # a level changes no sample
+        with pytest.raises(
+            ConfigError, match=r"samples\.jsonl .* prompt 'a': it was changed since"
+        ):
+            log.check([new, replace(PROMPT, **changed)])
 
 
 def test_every_completion_has_a_seed_of_its_own() -> None:
