@@ -129,7 +129,9 @@ class LearnerConfig:
     weight_decay: float = opt(0.0, ge=0, doc="AdamW")
     grad_clip: float = opt(1.0, gt=0, doc="global gradient norm")
     zero_stage: int = opt(0, ge=0, le=3, doc="DeepSpeed ZeRO stage")
-    micro_batch_tokens: int = opt(8192, ge=64, doc="padded tokens in one micro-batch per rank")
+    micro_batch_tokens: int = opt(
+        8192, ge=64, doc="tokens of one micro-batch per rank; a prompt of several counts once"
+    )
     gradient_checkpointing: bool = opt(False, doc="recompute activations")
     logprob_chunk_tokens: int = opt(4096, ge=16, doc="rows of logits alive at once")
     checkpoint_every: int = opt(0, ge=0, doc="versions between HF checkpoints; 0: at the end only")

@@ -64,8 +64,9 @@ class Backend:
         config = deepspeed_config(cfg, dtype)
         self._grad_norm: float | None = None
         stage = config["zero_optimization"]["stage"]
-        if stage == 0:  # DeepSpeed would clip there, too, but not tell the norm
-            max_norm = config.pop("gradient_clipping") or math.inf
+        if stage == 0:  # DeepSpeed would clip there, too, but not tell the norm; absent it means 1
+            max_norm = config["gradient_clipping"] or math.inf
+            config["gradient_clipping"] = 0.0
             optimizer.register_step_pre_hook(lambda *_: self._clip(max_norm))
         try:
             self._engine, *_ = deepspeed.initialize(

@@ -11,7 +11,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from async_r1.config import LearnerConfig, ModelConfig
 from async_r1.errors import ConfigError
 from learner.batching import MicroBatch
+from learner.layout import Layout
 from learner.logprob_head import LogprobHead
+from learner.shared_prompts import hidden_states, share_prompts
 
 _NAMED = 3  # weights, of those that a checkpoint lacks
 
@@ -37,14 +39,20 @@ class Policy(nn.Module):
         model.set_output_embeddings(head)
         self.model = model
         self.temperature = temperature
+        self._shares_prompts = share_prompts(model)
 
-    def forward(self, input_ids: Tensor, sources: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, input_ids: Tensor, sources: Tensor, targets: Tensor, layout: Layout
+    ) -> tuple[Tensor, Tensor]:
         """Log-probs and entropies [N], see `MicroBatch` for the arguments.
 
         No attention mask: padding stands on the right, where causal attention never looks.
         """
-        hidden = self.model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
-        hidden = hidden.flatten(0, 1)[sources]  # [N, H]
+        if self._shares_prompts:
+            hidden = hidden_states(self.model, input_ids, layout)[layout.token_of[sources]]
+        else:
+            hidden = self.model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
+            hidden = hidden.flatten(0, 1)[sources]  # [N, H]
         return self.model.get_output_embeddings()(hidden, targets, self.temperature)
 
     def hf_names(self) -> dict[str, nn.Parameter]:
@@ -84,7 +92,7 @@ def load_policy(model: ModelConfig, learner: LearnerConfig, *, temperature: floa
 
 def token_logprobs(policy: nn.Module, batch: MicroBatch) -> tuple[Tensor, Tensor]:
     """Log-probs (with gradient) and entropies of the completion tokens of a micro-batch [N]."""
-    return policy(batch.input_ids, batch.sources, batch.targets)
+    return policy(batch.input_ids, batch.sources, batch.targets, batch.layout)
 
 
 def source_dir(path: str) -> Path:

@@ -58,8 +58,7 @@ class Trainer:
             "mask": batch.mask.astype(bool),
             "weights": token_weights(batch, cfg.objective.aggregation),
         }
-        lengths = batch.prompt_lens + batch.completion_lens
-        mine = plan(lengths, ranks.size, cfg.learner.micro_batch_tokens)[ranks.rank]
+        mine = plan(batch, ranks.size, cfg.learner.micro_batch_tokens)[ranks.rank]
         return [collate(batch, fields, rows, self._backend.device) for rows in mine]
 
     def _loss(

@@ -18,10 +18,12 @@ def random_batch(
     policy_version: int = 5,
     **changes: Any,
 ) -> Batch:
-    """Random tokens, versions up to four back, about a tenth of the tokens masked."""
+    """Random tokens, a prompt for each group, versions up to four back, about a tenth of the tokens
+    masked."""
     rng = np.random.default_rng(seed)
     num_rollouts = num_groups * group_size
-    prompt_lens = np.repeat(rng.integers(1, 8, num_groups), group_size).astype(np.int32)
+    prompts = [rng.integers(3, vocab, length) for length in rng.integers(1, 8, num_groups)]
+    prompt_lens = np.repeat([len(prompt) for prompt in prompts], group_size).astype(np.int32)
     completion_lens = rng.integers(lens[0], lens[1] + 1, num_rollouts).astype(np.int32)
     num_tokens = int(completion_lens.sum())
     groups = np.repeat(np.arange(num_groups, dtype=np.int32), group_size)
@@ -31,7 +33,7 @@ def random_batch(
     fields: dict[str, Any] = {
         "batch_id": 1,
         "policy_version": policy_version,
-        "prompt_ids": rng.integers(3, vocab, prompt_lens.sum()).astype(np.int32),
+        "prompt_ids": np.concatenate([np.tile(p, group_size) for p in prompts]).astype(np.int32),
         "prompt_lens": prompt_lens,
         "token_ids": rng.integers(3, vocab, num_tokens).astype(np.int32),
         "completion_lens": completion_lens,

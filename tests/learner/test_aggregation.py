@@ -60,11 +60,10 @@ def test_no_sharding_changes_the_loss(mode) -> None:
     losses = np.random.default_rng(0).normal(size=batch.num_tokens).astype(np.float32)
     fields = {"losses": losses, "weights": token_weights(batch, mode)}
     expected = aggregate(batch, losses, mode)
-    lengths = batch.prompt_lens + batch.completion_lens
     for num_ranks in (1, 2, 3):
         for max_tokens in (16, 40, 10_000):
             total = 0.0
-            for rank in plan(lengths, num_ranks, max_tokens):
+            for rank in plan(batch, num_ranks, max_tokens):
                 for rows in rank:
                     micro = collate(batch, fields, rows).fields
                     total += float((micro["losses"] * micro["weights"]).sum())

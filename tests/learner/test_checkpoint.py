@@ -6,6 +6,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from async_r1.config import LearnerConfig, ModelConfig
 from learner.checkpoint import save_checkpoint
+from learner.layout import Layout
 from learner.model import load_policy
 
 
@@ -29,9 +30,12 @@ def test_checkpoint_loads_in_transformers_with_the_same_logits(
     assert loaded.keys() == weights.keys()
     assert all((loaded[name] == weight).all() for name, weight in weights.items())
     ids = AutoTokenizer.from_pretrained(hf)("12+34=?\n", return_tensors="pt").input_ids
-    logprobs, _ = policy(ids, torch.arange(ids.shape[1] - 1), ids[0, 1:])
+    num_tokens = ids.shape[1]
+    layout = Layout.of([1], [num_tokens - 1], [0])
+    logprobs, _ = policy(ids, torch.arange(num_tokens - 1), ids[0, 1:], layout)
     expected = model(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None]).squeeze(1)
     torch.testing.assert_close(logprobs, expected, rtol=0, atol=1e-6)
+    assert "async_r1" not in (hf / "config.json").read_text()  # readers have no such attention
 
 
 def test_a_checkpoint_is_whole_or_absent(nano_dir, tmp_path) -> None:

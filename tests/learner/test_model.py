@@ -22,7 +22,7 @@ from tests.learner.batches import random_batch
 
 def micro_batch(seed: int = 0) -> MicroBatch:
     batch = random_batch(seed)
-    (shard,) = plan(batch.prompt_lens + batch.completion_lens, 1, 10_000)
+    (shard,) = plan(batch, 1, 10_000)
     return collate(batch, {}, shard[0])
 
 
@@ -183,8 +183,9 @@ def test_attention_is_causal_without_a_mask_of_all_pairs(
         return plain(*args, attn_mask=attn_mask, is_causal=is_causal, **kwargs)
 
     monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", watched)
-    token_logprobs(policy, micro_batch())
-    assert len(calls) == policy.model.config.num_hidden_layers
+    batch = micro_batch()
+    token_logprobs(policy, batch)
+    assert len(calls) == policy.model.config.num_hidden_layers * len(batch.layout.buckets)
     assert all(mask is None and is_causal for mask, is_causal in calls)
 
 
