@@ -76,7 +76,7 @@ def main() -> int:
     )
     parser.add_argument("--target", type=float, default=0.9, help="held-out accuracy")
     parser.add_argument("--updates", type=int, default=100, help="steps of a run")
-    parser.add_argument("--eta", type=int, default=2, help="staleness bound in async mode")
+    parser.add_argument("--eta", type=int, default=3, help="staleness bound in async mode")
     parser.add_argument("--every", type=int, default=5, help="versions between measurements")
     parser.add_argument("--num-eval", type=int, default=384, help="held-out prompts")
     parser.add_argument("--calibrate", action="store_true", help="find each mode's layout")

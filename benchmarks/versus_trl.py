@@ -37,7 +37,7 @@ def main() -> int:
     parser.add_argument("--updates", type=int, default=150, help="steps of the schedule")
     parser.add_argument("--every", type=int, default=5, help="steps between measurements")
     parser.add_argument("--max-minutes", type=float, default=15, help="of each TRL run")
-    parser.add_argument("--eta", type=int, default=2, help="staleness bound of async_r1 [versions]")
+    parser.add_argument("--eta", type=int, default=3, help="staleness bound of async_r1 [versions]")
     parser.add_argument("--micro-batch", type=int, default=0, help="of TRL; 0: calibrate")
     parser.add_argument("--env", type=Path, default=Path("~/.cache/async_r1/trl"), help="TRL's")
     parser.add_argument("--runs", type=Path, help="keep the runs here, and use those there")
