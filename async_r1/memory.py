@@ -12,6 +12,9 @@ heads x head size), in a dtype of b bytes, M learner ranks and ZeRO stage z:
                    activations  17 b h L per token of a micro-batch (Korthikanti et al. 2022,
                                 arXiv 2205.05198, eq. 1 without the attention matrix); with
                                 gradient checkpointing b h (L + 17) instead
+                   attention    8 b h L, with gradient checkpointing 8 b h: queries, keys, values
+                                and results of sequences that share prompts, at most two tokens
+                                for each of a micro-batch
                    logits       3 x 4 V per token of logprob_chunk_tokens: logits, their
                                 log-softmax, and its gradient
                    projection   4 V h for its gradient, and 4 V h for a float32 copy if b < 4
@@ -40,7 +43,7 @@ def learner_gib(config: Config, shape: ModelShape, *, on_gpu: bool = False) -> f
     """Memory of one learner rank."""
     parts = learner_parts(config, shape)
     states = sum(parts[name] for name in ("weights", "gradients", "adam", "reference", "staging"))
-    step = sum(parts[name] for name in ("activations", "logits", "projection"))
+    step = sum(parts[name] for name in ("activations", "attention", "logits", "projection"))
     runtime = GPU_RUNTIME_GIB if on_gpu else RUNTIME_GIB
     return runtime["learner"] + states + max(step, parts["publication"])
 
@@ -55,6 +58,7 @@ def learner_parts(config: Config, shape: ModelShape) -> dict[str, float]:
     def shard(first_stage: int) -> int:
         return ranks if stage >= first_stage else 1
 
+    alive = 1 if learner.gradient_checkpointing else shape.num_layers
     per_layer = 1 if learner.gradient_checkpointing else 17
     hidden = shape.hidden_size * per_layer * shape.num_layers
     hidden += 17 * shape.hidden_size if learner.gradient_checkpointing else 0
@@ -69,6 +73,7 @@ def learner_parts(config: Config, shape: ModelShape) -> dict[str, float]:
         "reference": (width * parameters if has_reference else 0) / GIB,
         "staging": (width * parameters if has_staging else 0) / GIB,
         "activations": width * hidden * learner.micro_batch_tokens / GIB,
+        "attention": width * 8 * shape.hidden_size * alive * learner.micro_batch_tokens / GIB,
         "logits": 3 * 4 * shape.vocab_size * rows / GIB,
         "projection": projection / GIB,
         "publication": (width * parameters if stage >= 3 else 0) / GIB,

@@ -1,4 +1,4 @@
-"""Every mutant still applies to the code and names tests that are there; `make mutants` runs them."""
+"""Every mutant still applies, and names tests that are there; `make mutants` runs them."""
 
 import subprocess
 from pathlib import Path

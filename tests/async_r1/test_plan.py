@@ -216,7 +216,7 @@ def test_learner_memory_by_hand() -> None:
         },
     )
     weights, gradients, adam = 2e9, 4e9 / 4, 12e9 / 4
-    activations = 2 * 17 * 2048 * 24 * 8192
+    activations = 2 * (17 + 8) * 2048 * 24 * 8192
     logits = 12 * 150_000 * 1024
     projection = 8 * 150_000 * 2048
     expected = (weights + gradients + adam + activations + logits + projection) / GIB
@@ -240,7 +240,7 @@ def test_a_publication_gathers_the_whole_model_of_a_sharded_learner() -> None:
     step = learner_parts(wanted, SHAPE)
     assert step["publication"] * GIB == 2e9
     assert learner_gib(wanted, SHAPE) - RUNTIME_GIB["learner"] == pytest.approx(
-        expected + step["activations"] + step["logits"]
+        expected + step["activations"] + step["attention"] + step["logits"]
     )
     narrow = ModelShape(**{**vars(SHAPE), "vocab_size": 100})
     expected = (weights + gradients + adam + 2e9) / GIB
