@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from async_r1.templates import extract_answer
 
@@ -40,6 +41,7 @@ def accuracies(
     paths: Iterable[str | Path], held_out: Sequence[dict[str, str]], max_new_tokens: int
 ) -> Iterator[float]:
     """Of each checkpoint in turn; the tokenizer is the first one's."""
+    logging.disable_progress_bar()
     tokenizer = None
     for path in paths:
         tokenizer = tokenizer or AutoTokenizer.from_pretrained(path)
