@@ -12,9 +12,9 @@ heads x head size), in a dtype of b bytes, M learner ranks and ZeRO stage z:
                    activations  17 b h L per token of a micro-batch (Korthikanti et al. 2022,
                                 arXiv 2205.05198, eq. 1 without the attention matrix); with
                                 gradient checkpointing b h (L + 17) instead
-                   attention    8 b h L, with gradient checkpointing 8 b h: queries, keys, values
-                                and results of sequences that share prompts, at most two tokens
-                                for each of a micro-batch
+                   attention    10 b h L, with gradient checkpointing 10 b h: queries, keys,
+                                values and results of sequences that share prompts, at most 2.5
+                                tokens (padding counted) for each of a micro-batch
                    logits       3 x 4 V per token of logprob_chunk_tokens: logits, their
                                 log-softmax, and its gradient
                    projection   4 V h for its gradient, and 4 V h for a float32 copy if b < 4
@@ -73,7 +73,7 @@ def learner_parts(config: Config, shape: ModelShape) -> dict[str, float]:
         "reference": (width * parameters if has_reference else 0) / GIB,
         "staging": (width * parameters if has_staging else 0) / GIB,
         "activations": width * hidden * learner.micro_batch_tokens / GIB,
-        "attention": width * 8 * shape.hidden_size * alive * learner.micro_batch_tokens / GIB,
+        "attention": width * 10 * shape.hidden_size * alive * learner.micro_batch_tokens / GIB,
         "logits": 3 * 4 * shape.vocab_size * rows / GIB,
         "projection": projection / GIB,
         "publication": (width * parameters if stage >= 3 else 0) / GIB,

@@ -101,7 +101,9 @@ BUFFER = (
     Metric("groups/removed", "groups", "that a full table gave up"),
     Metric("reward/errors", "rollouts", "without a reward, since scoring failed; left out"),
     Metric("reward/timeouts", "rollouts", "of them, because scoring took too long"),
-    Metric("admission/blocked_frac", "share", "of the time in which no new group was admitted"),
+    Metric(
+        "admission/blocked_frac", "share", "of the time, with a slot free and no group admitted"
+    ),
     Metric("leases/granted", "leases", "since the last row"),
     Metric("leases/revoked", "segments", "refused because their lease had ended"),
     Metric("wire/rejected", "messages", "that were malformed or contradictory"),

@@ -53,14 +53,21 @@ class MicroBatch:
         return len(self.input_ids)
 
 
-def plan(sequences: Sequences, num_ranks: int, max_tokens: int) -> list[list[list[int]]]:
+def plan(
+    sequences: Sequences, num_ranks: int, max_tokens: int, *, shared: bool = True
+) -> list[list[list[int]]]:
     """Which sequences go into which micro-batch of which rank: `plan[rank][i]`.
 
     Every sequence appears once. A micro-batch has at most `max_tokens` distinct tokens (a prompt
     that several sequences share counts once) and twice as many with it counted for each of them,
     unless it is a single sequence longer than that. Ranks get even shares: the largest go first,
     each to the rank that has least. The same sequences give the same plan on every rank.
+
+    Args:
+        shared: whether the model computes a prompt once; else `max_tokens` bounds padded tokens.
     """
+    if not shared:
+        return _even([_padded(sequences, rank, num_ranks, max_tokens) for rank in range(num_ranks)])
     units = sorted(
         (unit for rows in _by_prompt(sequences) for unit in _parts(sequences, rows, max_tokens)),
         key=lambda unit: (-unit[0], unit[1]),
@@ -71,9 +78,7 @@ def plan(sequences: Sequences, num_ranks: int, max_tokens: int) -> list[list[lis
         load, rank = heapq.heappop(loads)
         shares[rank].append((cost, rows))
         heapq.heappush(loads, (load + cost, rank))
-    shards = [_first_fit(share, max_tokens) for share in shares]
-    most = max(1, *map(len, shards))
-    return [shard + [[] for _ in range(most - len(shard))] for shard in shards]
+    return _even([_first_fit(share, max_tokens) for share in shares])
 
 
 def collate(
@@ -125,6 +130,24 @@ def collate(
         ),
         rows=np.asarray(rows, np.int64),
     )
+
+
+def _even(shards: list[list[list[int]]]) -> list[list[list[int]]]:
+    """The same with empty micro-batches, so that every rank has as many, and one at least."""
+    most = max(1, *map(len, shards))
+    return [shard + [[] for _ in range(most - len(shard))] for shard in shards]
+
+
+def _padded(sequences: Sequences, rank: int, num_ranks: int, max_tokens: int) -> list[list[int]]:
+    """A rank's sequences, dealt by length, with neighbours of like length in a micro-batch."""
+    lengths = sequences.prompt_lens + sequences.completion_lens
+    order = sorted(range(len(lengths)), key=lambda row: (-int(lengths[row]), row))[rank::num_ranks]
+    micro_batches, start = [], 0
+    while start < len(order):
+        size = max(1, max_tokens // int(lengths[order[start]]))
+        micro_batches.append(order[start : start + size])
+        start += size
+    return micro_batches
 
 
 def _by_prompt(sequences: Sequences) -> list[list[int]]:

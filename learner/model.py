@@ -39,7 +39,7 @@ class Policy(nn.Module):
         model.set_output_embeddings(head)
         self.model = model
         self.temperature = temperature
-        self._shares_prompts = share_prompts(model)
+        self.shares_prompts = share_prompts(model)
 
     def forward(
         self, input_ids: Tensor, sources: Tensor, targets: Tensor, layout: Layout
@@ -48,12 +48,15 @@ class Policy(nn.Module):
 
         No attention mask: padding stands on the right, where causal attention never looks.
         """
-        if self._shares_prompts:
-            hidden = hidden_states(self.model, input_ids, layout)[layout.token_of[sources]]
+        if self.shares_prompts:
+            hidden = hidden_states(self.model, input_ids, layout)
+            sources = layout.token_of[sources]
         else:
             hidden = self.model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
-            hidden = hidden.flatten(0, 1)[sources]  # [N, H]
-        return self.model.get_output_embeddings()(hidden, targets, self.temperature)
+            hidden = hidden.flatten(0, 1)
+        # hidden[sources] would add up the gradients of a shared token in any order of threads.
+        rows = hidden.index_select(0, sources)  # [N, H]
+        return self.model.get_output_embeddings()(rows, targets, self.temperature)
 
     def hf_names(self) -> dict[str, nn.Parameter]:
         """Parameters by their names in a Hugging Face checkpoint; a tied one appears once."""

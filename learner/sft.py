@@ -109,7 +109,8 @@ def train(
 
 def _train_step(backend: Backend, batch: Examples, config: Config, lr: float) -> StepResult:
     ranks = backend.ranks
-    mine = plan(batch, ranks.size, config.learner.micro_batch_tokens)[ranks.rank]
+    shared = backend.policy.shares_prompts
+    mine = plan(batch, ranks.size, config.learner.micro_batch_tokens, shared=shared)[ranks.rank]
     fields = {"weights": np.full(len(batch.token_ids), 1.0 / len(batch.token_ids), np.float32)}
     micro_batches = [collate(batch, fields, rows, backend.device) for rows in mine]
     return backend.train_step(micro_batches, _loss, lambda _: lr)

@@ -58,7 +58,8 @@ class Trainer:
             "mask": batch.mask.astype(bool),
             "weights": token_weights(batch, cfg.objective.aggregation),
         }
-        mine = plan(batch, ranks.size, cfg.learner.micro_batch_tokens)[ranks.rank]
+        shared = self._backend.policy.shares_prompts
+        mine = plan(batch, ranks.size, cfg.learner.micro_batch_tokens, shared=shared)[ranks.rank]
         return [collate(batch, fields, rows, self._backend.device) for rows in mine]
 
     def _loss(

@@ -216,7 +216,7 @@ def test_learner_memory_by_hand() -> None:
         },
     )
     weights, gradients, adam = 2e9, 4e9 / 4, 12e9 / 4
-    activations = 2 * (17 + 8) * 2048 * 24 * 8192
+    activations = 2 * (17 + 10) * 2048 * 24 * 8192
     logits = 12 * 150_000 * 1024
     projection = 8 * 150_000 * 2048
     expected = (weights + gradients + adam + activations + logits + projection) / GIB

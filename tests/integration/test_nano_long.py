@@ -21,9 +21,9 @@ from tests.integration.runs import launch, rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
-NUM_UPDATES = 12
-MAX_TOKENS = 120
-BUDGET = 24
+NUM_UPDATES = 18
+MAX_TOKENS = 400
+BUDGET = 80
 TEMPERATURE = 1.5
 
 
@@ -52,12 +52,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
         "task.num_train=64",
         f"task.max_new_tokens={MAX_TOKENS}",
         "actors.max_concurrent=8",
-        "actors.segment_tokens=8",
+        "actors.segment_tokens=16",
         f"actors.rollout_token_budget={BUDGET}",
         "actors.kv_cache=recompute",  # the log-prob of a token is then that of one version
         f"actors.temperature={TEMPERATURE}",
-        "buffer.group_size=4",
+        "buffer.group_size=3",
         "buffer.keep_zero_variance=true",
+        "staleness.eta=6",
         f"learner.num_updates={NUM_UPDATES}",
         "learner.groups_per_update=1",
         "learner.lr=1e-3",

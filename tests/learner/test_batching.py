@@ -71,6 +71,20 @@ def test_ranks_get_even_shares(sequences: Drawn, num_ranks: int) -> None:
     assert max(shares) - min(shares) <= max_tokens
 
 
+@given(sequences_, st.integers(1, 5), st.integers(8, 200))
+def test_without_sharing_padding_counts(sequences: Drawn, num_ranks: int, max_tokens: int) -> None:
+    """A model that pads must not be given one long sequence among many short ones."""
+    shards = plan(sequences, num_ranks, max_tokens, shared=False)
+    lengths = (sequences.prompt_lens + sequences.completion_lens).tolist()
+    assert len(shards) == num_ranks and len({len(shard) for shard in shards}) == 1
+    rows = [row for shard in shards for micro in shard for row in micro]
+    assert sorted(rows) == list(range(len(lengths)))
+    for micro in (micro for shard in shards for micro in shard if micro):
+        assert len(micro) * max(lengths[r] for r in micro) <= max_tokens or len(micro) == 1
+    shares = [sum(lengths[row] for micro in shard for row in micro) for shard in shards]
+    assert max(shares) - min(shares) <= max(lengths, default=0)
+
+
 def test_rollouts_of_a_prompt_stay_together() -> None:
     sequences = Drawn([([9, group], length) for length in (50, 3, 20) for group in (0, 1, 2)])
     (shard,) = plan(sequences, 1, 80)

@@ -26,7 +26,7 @@ def gradients(policy: Policy, shared: bool, weights: torch.Tensor) -> dict[str, 
     """Log-probs under "", and the gradient of a weighted sum of them by parameter."""
     batch = random_batch(3, group_size=5, lens=(1, 30))
     (shard,) = plan(batch, 1, 60)
-    policy._shares_prompts = shared
+    policy.shares_prompts = shared
     policy.zero_grad()
     found = []
     for rows in shard:
@@ -41,12 +41,33 @@ def gradients(policy: Policy, shared: bool, weights: torch.Tensor) -> dict[str, 
 def test_nothing_changes_but_the_work(nano_dir: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(nano_dir, dtype=torch.float32)
     policy = Policy(model, temperature=0.8, chunk=64)
-    assert policy._shares_prompts and model.config._attn_implementation == NAME
+    assert policy.shares_prompts and model.config._attn_implementation == NAME
     weights = torch.randn(1000, generator=torch.Generator().manual_seed(1))
     whole, shared = (gradients(policy, share, weights) for share in (False, True))
     assert whole.keys() == shared.keys()
     for name, value in whole.items():
         torch.testing.assert_close(shared[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_of_shared_tokens_add_up_in_one_order(nano_dir: Path) -> None:
+    """However its threads run: sync mode repeats to the last digit."""
+    model = AutoModelForCausalLM.from_pretrained(nano_dir, dtype=torch.float32)
+    policy = Policy(model, temperature=1.0, chunk=512)
+    batch = random_batch(0, num_groups=2, group_size=200, lens=(1, 4))
+    ((rows,),) = plan(batch, 1, 10_000)
+    micro = collate(batch, {}, rows)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = []
+        for _ in range(8):
+            policy.zero_grad()
+            token_logprobs(policy, micro)[0].sum().backward()
+            found.append([p.grad.clone() for p in policy.parameters() if p.grad is not None])
+    finally:
+        torch.set_num_threads(threads)
+    for again in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], again, strict=True))
 
 
 def test_a_shared_prompt_goes_through_the_layers_once(nano_dir: Path) -> None:
