@@ -9,6 +9,7 @@ stands in `rules.py`.
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from async_r1.config_buffer import BufferConfig, CurriculumConfig, StalenessConfig
 from async_r1.config_task import (
     CurateConfig,
     EvalConfig,
@@ -82,37 +83,6 @@ class ActorsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BufferConfig:
-    """Groups, table and journal."""
-
-    group_size: int = opt(8, ge=1, doc="rollouts per prompt (G)")
-    min_rollouts: int = opt(2, ge=1, doc="scored members with which a group may close early")
-    group_deadline_s: float = opt(0.0, ge=0, doc="age at which a group closes early; 0: never")
-    group_deadline_versions: int = opt(0, ge=0, doc="the same, counted in versions; 0: never")
-    keep_zero_variance: bool = opt(False, doc="train groups whose rewards are all equal")
-    refill_max: int = opt(0, ge=0, doc="refills of a batch before it goes short")
-    max_unusable_publishes: int = opt(
-        50, ge=1, doc="batches' worth of groups without a usable one before the run stops"
-    )
-    sampler: Literal["fifo", "uniform"] = opt("fifo", doc="which groups a batch takes")
-    remover: Literal["fifo"] = opt("fifo", doc="which group leaves a full table")
-    item: Literal["group"] = opt("group", doc="what is sampled")
-    max_size: int = opt(4096, ge=1, doc="groups kept")
-    max_times_sampled: int = opt(1, ge=1, doc="times a group may be trained")
-    samples_per_insert: float = opt(1.0, gt=0, doc="replay ratio")
-    samples_per_insert_tolerance: float = opt(1.0, ge=0, doc="slack, in batches")
-    wait_timeout_s: float = opt(600.0, gt=0, doc="deadline of a batch request")
-    journal: bool = opt(True, doc="append acknowledged segments to RUN/journal")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CurriculumConfig:
-    """Which prompt is leased next."""
-
-    name: Literal["uniform"] = opt("uniform", doc="prompt sampler")
-
-
-@dataclass(frozen=True, kw_only=True)
 class LearnerConfig:
     """Optimisation."""
 
@@ -159,15 +129,6 @@ class ObjectiveConfig:
         "token", doc="token: per trainable token; sequence: per rollout (GRPO); prompt: ScaleRL"
     )
     ess_lr: bool = opt(False, doc="scale lr by sqrt of the effective sample size (VCPO)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class StalenessConfig:
-    """How old a token may be when it trains, in versions."""
-
-    eta: int = opt(4, ge=0, doc="bound; 0 is synchronous, 1 is one step off-policy")
-    overdue: Literal["mask", "wait", "drop"] = opt("mask", doc="what becomes of older tokens")
-    force: int = opt(-1, ge=-1, doc="experiments: sample from version v-force exactly; -1: off")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ Each rule names the fields, what was given and a way out. What depends on the ma
 import re
 from collections.abc import Callable, Iterator
 
-from async_r1 import rules_offline
+from async_r1 import rules_buffer, rules_offline
 from async_r1.config import Config
 from async_r1.errors import ConfigError
 from async_r1.passthrough import deepspeed_conflicts, engine_conflicts
@@ -92,50 +92,6 @@ def _modes(config: Config) -> Iterator[str]:
             f"mode=sync trains each group once: buffer.samples_per_insert and "
             f"buffer.max_times_sampled must be 1, got {buffer.samples_per_insert:g} and "
             f"{buffer.max_times_sampled}"
-        )
-
-
-def _groups(config: Config) -> Iterator[str]:
-    buffer, learner = config.buffer, config.learner
-    if buffer.group_size < 2:
-        yield (
-            f"buffer.group_size must be >= 2, got {buffer.group_size}: advantages are centred in "
-            f"the group, and a group of one has none"
-        )
-    if buffer.min_rollouts > buffer.group_size:
-        yield (
-            f"buffer.min_rollouts must be <= buffer.group_size={buffer.group_size}, "
-            f"got {buffer.min_rollouts}"
-        )
-    if buffer.max_size < learner.groups_per_update:
-        yield (
-            f"buffer.max_size must be >= learner.groups_per_update={learner.groups_per_update}, "
-            f"got {buffer.max_size}: no batch would ever be complete"
-        )
-    if learner.groups_per_update * buffer.group_size < learner.ranks:
-        yield (
-            f"learner.ranks must be <= learner.groups_per_update * buffer.group_size="
-            f"{learner.groups_per_update * buffer.group_size}, got {learner.ranks}: some would "
-            f"have nothing to train"
-        )
-
-
-def _rates(config: Config) -> Iterator[str]:
-    """A draw takes `groups_per_update` different groups; admission must let that many live."""
-    buffer, learner, eta = config.buffer, config.learner, config.staleness.eta
-    ratio = buffer.samples_per_insert
-    if ratio > buffer.max_times_sampled:
-        yield (
-            f"buffer.samples_per_insert must be <= buffer.max_times_sampled="
-            f"{buffer.max_times_sampled}, got {ratio:g}: groups would leave before the learner "
-            f"has sampled enough; raise buffer.max_times_sampled"
-        )
-    most = eta * learner.updates_per_publish + 1
-    if ratio > most:
-        yield (
-            f"buffer.samples_per_insert must be <= staleness.eta * learner.updates_per_publish + 1"
-            f"={most}, got {ratio:g}: admission would stop before the last draw of a version has "
-            f"its {learner.groups_per_update} groups; raise staleness.eta"
         )
 
 
@@ -257,8 +213,8 @@ def _is_factor(value: object) -> bool:
 _TRAINING_RULES: tuple[Rule, ...] = (
     _model,
     _modes,
-    _groups,
-    _rates,
+    rules_buffer.groups,
+    rules_buffer.rates,
     _lengths,
     _rewards,
     _objective,
