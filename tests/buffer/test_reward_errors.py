@@ -10,8 +10,8 @@ from async_r1.rewards import length_rewards
 from async_r1.types import Lease
 from buffer.groups import ClosePolicy, close
 from buffer.rollout import RolloutState
+from tests.buffer.desk import LEARNER, Desk, batch_of
 from tests.buffer.fakes import make_config
-from tests.buffer.test_core import LEARNER, Desk, batch_of
 from tests.buffer.test_groups import group_of
 
 VALUE = "ValueError: no digits in 'x' (/home/me/reward.py:12)"
