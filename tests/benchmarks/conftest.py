@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-SCRIPTS = ("actor_throughput", "async_vs_sync", "gpu_loop", "long_tail", "versus_trl")
+SCRIPTS = (
+    "actor_throughput",
+    "async_vs_sync",
+    "buffer_ingest",
+    "gpu_loop",
+    "long_tail",
+    "versus_trl",
+)
 
 
 @pytest.fixture

@@ -213,6 +213,37 @@ def test_core_seconds_add_up(script: Script, tmp_path: Path) -> None:
     assert halved["sampling"] == 144.0
 
 
+def test_buffer_ingest_takes_the_worst_number_of_connections(
+    script: Script, last_line: LastLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = script("buffer_ingest")
+
+    def row(tokens: int, connections: int, buffer: float) -> dict[str, Any]:
+        measured = {"zmq": 100.0, "file": 300.0, "loop": 50.0 if tokens == 64 else None}
+        rest = {"cpu": 1.0, "p50_ms": 1.0, "p99_ms": 2.0, "bytes_per_token": 13.0}
+        return {
+            "tokens": tokens, "connections": connections, "round": 0, "buffer": buffer,
+            **measured, **rest,
+        }  # fmt: skip
+
+    rows = [row(64, 1, 40.0), row(64, 8, 30.0), row(64, 8, 32.0), row(64, 8, 10.0)]
+    rows += [row(16_384, 1, 70.0), row(16_384, 8, 65.0)]
+    monkeypatch.setattr(module, "measure", lambda *_, **__: rows)
+    result = last_line(module)
+    assert result["fraction_of_bare_64"] == pytest.approx(0.6)
+    assert result["fraction_of_limit_16384"] == pytest.approx(0.65)
+    assert len(result["cells"]) == 4 and result["h200s"] == 30.0 / module.TOKENS_PER_S_H200
+
+
+def test_buffer_ingest_windows_stay_inside_their_bounds(script: Script) -> None:
+    module = script("buffer_ingest")
+    for tokens in module.SEGMENTS:
+        for connections in (1, 8, 64):
+            window = module.Cell(tokens, connections, 1000).window
+            assert 1 <= window * connections <= module.MAX_WAITING
+            assert window * connections * tokens * 8 <= module.MAX_WAITING_BYTES
+
+
 @pytest.mark.slow
 def test_actor_throughput_measures_a_real_actor() -> None:
     """Only that it works: at this size, beside other tests, the ratio says nothing."""
@@ -229,3 +260,20 @@ def test_actor_throughput_measures_a_real_actor() -> None:
     for pair in result["pairs"]:
         assert pair["actor"] > 0 and pair["bare"] > 0
         assert 0 < pair["engine"] <= 1 and pair["everything else"] >= 0
+
+
+@pytest.mark.slow
+def test_buffer_ingest_measures_a_real_buffer() -> None:
+    """Only that it works: every side answers, and no segment is refused."""
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / "buffer_ingest.py"), "--quick", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(FOLDER.parent)},
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    result = json.loads(done.stdout.rstrip().splitlines()[-1])
+    assert [cell["tokens"] for cell in result["cells"]] == [64, 1024, 16_384]
+    for cell in result["cells"]:
+        assert 0 < cell["of_limit"] < 10 and 0 < cell["p50_ms"] <= cell["p99_ms"]
