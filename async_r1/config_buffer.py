@@ -27,7 +27,11 @@ class BufferConfig:
     samples_per_insert: float = opt(1.0, gt=0, doc="replay ratio")
     samples_per_insert_tolerance: float = opt(1.0, ge=0, doc="slack, in batches")
     wait_timeout_s: float = opt(600.0, gt=0, doc="deadline of a batch request")
-    journal: bool = opt(True, doc="append acknowledged segments to RUN/journal")
+    journal: bool = opt(True, doc="write what happens to RUN/journal, and go on from it")
+    fsync: Literal["always", "interval", "off"] = opt(
+        "interval", doc="when the journal is forced to the disk; off: when the system likes"
+    )
+    fsync_interval_s: float = opt(1.0, gt=0, doc="seconds between such times (fsync=interval)")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -107,7 +107,7 @@ def sampled_prompts(directory: RunDir, count: int) -> list[list[int]]:
     from buffer.journal import read_journal
 
     found: list[list[int]] = []
-    for message in read_journal(directory.journal / "segments"):
+    for message in read_journal(directory.journal):
         if message.kind == "segment" and len(found) < count:
             prompt = read_segment(message).prompt_ids
             if prompt is not None:

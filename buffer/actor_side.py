@@ -99,8 +99,7 @@ class ActorSide:
             state.stats.tokens_received += len(segment.token_ids)
             state.stats.counts["leases/suspended"] += segment.status is SegmentStatus.SUSPENDED
             if rollout.kind is not LeaseKind.EVAL:
-                values = {**message.values, "actor": peer_name(peer)}
-                state.journal.append(Message("segment", values, message.arrays))
+                state.journal.append(message, peer=peer)
         else:
             state.stats.counts["wire/duplicates"] += 1
         num_tokens = len(segment.token_ids)
@@ -120,7 +119,7 @@ class ActorSide:
         if rollout.kind is LeaseKind.EVAL:
             self._eval_scored()
         else:
-            state.journal.append(message)
+            state.journal.append(message, peer=peer)
             self._maybe_close(rollout.group_id)
 
     def _on_heartbeat(self, peer: bytes, message: Message) -> None:

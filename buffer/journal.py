@@ -1,128 +1,151 @@
-"""The journal: an append-only file of everything that was acknowledged.
+"""The journal: an append-only log of everything that changed the buffer's state.
 
-A record is a head `[body length u32][crc32 of the body u32][crc32 of these 8 bytes u32]` and a
-body `[frame count u32][frame lengths u32 …][frames]`, the frames being one `wire` message.
-`append` returns only when the operating system has the bytes, so that an acknowledgement sent
-after it survives `kill -9` of this process. A torn last record, as a crash leaves it, ends the
-reading, and is cut off before anything is appended; a broken one before the end is an error.
+`append` only queues; `flush` writes all that is queued with one write, and nothing that follows
+from it may be sent before: an acknowledgement that left survives `kill -9` of this process, and,
+with `fsync=always`, the machine's power. What a file looks like is said in
+`async_r1.journal_format`; a torn end, as a crash leaves it, is cut off before anything is added.
 """
 
+import contextlib
+import fcntl
 import os
-import struct
-import zlib
+import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Literal, Protocol
 
-from async_r1.errors import JournalError, WireError
-from async_r1.wire import Message, decode, encode
+from async_r1.errors import JournalError
+from async_r1.journal_format import (
+    Damage,
+    Frames,
+    base_of,
+    log_files,
+    read_file,
+    read_records,
+    record_parts,
+)
+from async_r1.wire import Message, encode
 
-_HEAD = struct.Struct("<II")  # body length, crc32 of the body
-_CRC = struct.Struct("<I")
+Fsync = Literal["always", "interval", "off"]
 
 
 class Journal(Protocol):
-    """Where acknowledged messages go."""
+    """Where what changes the buffer's state is written before anybody hears of it."""
 
-    def append(self, message: Message) -> int:
-        """Write one record; returns the offset after it [bytes]."""
+    def append(self, message: Message, *, frames: Frames | None = None, peer: bytes = b"") -> None:
+        """Queue one record: of `frames`, the message as it was received, if they are given."""
+
+    def flush(self) -> int:
+        """Write everything that is queued; returns the offset after it [bytes].
+
+        Raises:
+            JournalError: the disk did not take it; nothing of it may be acknowledged.
+        """
 
     def close(self) -> None: ...
 
 
 class FileJournal:
-    """A journal in one file, which it goes on with if it is there."""
+    """A journal in a directory, with which it goes on if it is there."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, directory: Path, *, fsync: Fsync = "off", fsync_interval_s: float = 1.0
+    ) -> None:
         """
         Raises:
-            JournalError: the file is damaged before its end.
+            JournalError: another process writes this journal, or the disk refuses it.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        self._offset = _end_of_last_record(path)
-        os.ftruncate(self._file, self._offset)
-
-    def append(self, message: Message) -> int:
-        """Write one record.
-
-        Raises:
-            JournalError: the disk did not take it; nothing of it may be acknowledged.
-        """
-        frames = encode(message)
-        body = b"".join(
-            [struct.pack(f"<{1 + len(frames)}I", len(frames), *(len(f) for f in frames)), *frames]
-        )
-        head = _HEAD.pack(len(body), zlib.crc32(body))
-        record = head + _CRC.pack(zlib.crc32(head)) + body
+        self._directory, self._fsync, self._interval_s = directory, fsync, fsync_interval_s
         try:
-            written = os.write(self._file, record)
+            directory.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise JournalError(f"another process writes the journal {directory}") from None
         except OSError as error:
-            raise JournalError(f"cannot append to {self._path}: {error}") from None
-        if written != len(record):
-            raise JournalError(f"{self._path} took {written} of {len(record)} bytes: disk full?")
-        self._offset += len(record)
-        return self._offset
+            raise JournalError(f"cannot open the journal {directory}: {error}") from error
+        logs = log_files(directory)
+        self._open(logs[-1] if logs else directory / f"{0:020d}.log")
+        self._queue: list[bytes | memoryview] = []
+        self._queued_records = 0
+        self._synced_at = time.monotonic()
+        self._unsynced = False
+        self.num_records = 0  # written by this process
+        self.flush_s = 0.0  # spent in `flush`
+
+    def append(self, message: Message, *, frames: Frames | None = None, peer: bytes = b"") -> None:
+        self._queue += record_parts(encode(message) if frames is None else frames, peer)
+        self._queued_records += 1
+
+    def flush(self) -> int:
+        started = time.monotonic()
+        if self._queue:
+            data = b"".join(self._queue)
+            self._write(data)
+            self._offset += len(data)
+            self.num_records += self._queued_records
+            self._queue, self._queued_records = [], 0
+            self._unsynced = True
+        if self._unsynced and self._is_due(started):
+            os.fsync(self._file)
+            self._synced_at, self._unsynced = time.monotonic(), False
+        self.flush_s += time.monotonic() - started
+        return self._base + self._offset
 
     def close(self) -> None:
+        """What is queued is not written: nobody may hear of it."""
+        if self._unsynced and self._fsync != "off":
+            os.fsync(self._file)
         os.close(self._file)
+        os.close(self._lock)
+
+    def _open(self, path: Path) -> None:
+        self._path, self._base = path, base_of(path)
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        torn: list[Damage] = []
+        for _ in read_file(path, torn.append):
+            pass
+        size = path.stat().st_size
+        self._offset = next((damage.position for damage in torn if damage.torn), size)
+        os.ftruncate(self._file, self._offset)
+
+    def _write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        try:
+            while rest:  # a second write says why the first one took only a part
+                rest = rest[os.write(self._file, rest) :]
+        except OSError as error:
+            with contextlib.suppress(OSError):  # else the next opening cuts it off
+                os.ftruncate(self._file, self._offset)
+            free = shutil.disk_usage(self._directory).free
+            raise JournalError(
+                f"cannot append to {self._path}: {error.strerror}; {free} bytes are free there"
+            ) from error
+
+    def _is_due(self, now: float) -> bool:
+        if self._fsync == "interval":
+            return now - self._synced_at >= self._interval_s
+        return self._fsync == "always"
 
 
 class NullJournal:
     """Keeps nothing: for runs that need not survive a crash."""
 
-    def append(self, message: Message) -> int:
+    def append(self, message: Message, *, frames: Frames | None = None, peer: bytes = b"") -> None:
+        pass
+
+    def flush(self) -> int:
         return 0
 
     def close(self) -> None:
         pass
 
 
-def read_journal(path: Path) -> Iterator[Message]:
-    """Records of a journal in order, up to a torn last one.
+def read_journal(directory: Path) -> Iterator[Message]:
+    """Messages of a journal in order, up to a torn end.
 
     Raises:
-        JournalError: a record that is not the last does not match its checksums.
+        JournalError: there is damage before the end, or no such journal.
     """
-    with path.open("rb") as file:
-        for offset, body in _bodies(file):
-            yield _decode_body(path, offset, body)
-
-
-def _end_of_last_record(path: Path) -> int:
-    with path.open("rb") as file:
-        return max((offset + len(body) for offset, body in _bodies(file)), default=0)
-
-
-def _bodies(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Offset and bytes of each whole body."""
-    size = _HEAD.size + _CRC.size
-    while len(start := file.read(size)) == size:
-        offset = file.tell()
-        head, crc = start[: _HEAD.size], start[_HEAD.size :]
-        damaged = JournalError(f"{file.name} is damaged at byte {offset - size}")
-        if _CRC.unpack(crc)[0] != zlib.crc32(head):
-            raise damaged
-        length, body_crc = _HEAD.unpack(head)
-        body = file.read(length)
-        if len(body) < length:
-            return
-        if zlib.crc32(body) != body_crc:
-            if not file.read(1):
-                return
-            raise damaged
-        yield offset, body
-
-
-def _decode_body(path: Path, offset: int, body: bytes) -> Message:
-    (count,) = struct.unpack_from("<I", body)
-    lengths = struct.unpack_from(f"<{count}I", body, 4)
-    frames, start = [], 4 * (1 + count)
-    for length in lengths:
-        frames.append(body[start : start + length])
-        start += length
-    try:
-        return decode(frames)
-    except WireError as error:
-        raise JournalError(f"{path} is damaged at byte {offset}: {error}") from None
+    return (record.message for record in read_records(directory))

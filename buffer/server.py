@@ -7,7 +7,7 @@ from async_r1.channels import Router
 from async_r1.role import Role
 from async_r1.tasks import check_task, load_task
 from buffer.core import BufferCore
-from buffer.journal import FileJournal, NullJournal
+from buffer.journal import FileJournal, Journal, NullJournal
 from buffer.recorder import record_extremes
 
 TICK_S = 0.5
@@ -25,7 +25,7 @@ def serve(role: Role) -> None:
     task = load_task(config.task)
     check_task(task, evals=config.eval.every > 0)
     streams = {"buffer": role.metrics("buffer"), "eval": role.metrics("eval")}
-    journal = FileJournal(role.run_dir.journal / "segments") if config.buffer.journal else None
+    journal = _open_journal(role)
 
     def write_row(stream: str, row: dict[str, Any]) -> None:
         streams[stream].write(row)
@@ -33,7 +33,7 @@ def serve(role: Role) -> None:
     core = BufferCore(
         config,
         task,
-        journal or NullJournal(),
+        journal,
         write_row=write_row,
         record=lambda step, groups, failed: record_extremes(
             role.run_dir, step, groups, config.logging.rollouts_kept, failed
@@ -42,15 +42,23 @@ def serve(role: Role) -> None:
     router = Router(role.resolved.buffer_address)
     role.status("running", f"listening on {role.resolved.buffer_address}")
     try:
-        _loop(core, router)
+        _loop(core, router, journal)
     finally:
         router.close()
-        if journal is not None:
-            journal.close()
+        journal.close()
     role.status("done")
 
 
-def _loop(core: BufferCore, router: Router) -> None:
+def _open_journal(role: Role) -> Journal:
+    buffer = role.config.buffer
+    if not buffer.journal:
+        return NullJournal()
+    return FileJournal(
+        role.run_dir.journal, fsync=buffer.fsync, fsync_interval_s=buffer.fsync_interval_s
+    )
+
+
+def _loop(core: BufferCore, router: Router, journal: Journal) -> None:
     next_tick = time.monotonic()
     while not core.finished and core.error is None:
         received = router.receive(max(0.0, next_tick - time.monotonic()))
@@ -62,6 +70,7 @@ def _loop(core: BufferCore, router: Router) -> None:
         if now >= next_tick:
             outgoing = outgoing + core.tick(now)
             next_tick = now + TICK_S
+        journal.flush()  # before anybody hears of it
         for peer, message in outgoing:
             router.send(peer, message)
     _drain(router)

@@ -30,6 +30,7 @@ def test_a_journal_record(tmp_path: Path) -> None:
     os.close(full)
     with pytest.raises(JournalError) as error:
         journal.append(Message("score", {"rollout_id": 1}))
+        journal.flush()
     assert disk_full_text(error.value, HERE) == "no space left on the disk of runs/x"
     journal.close()
 

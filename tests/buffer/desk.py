@@ -22,8 +22,10 @@ class ListJournal:
     def __init__(self) -> None:
         self.messages: list[Message] = []
 
-    def append(self, message: Message) -> int:
+    def append(self, message: Message, **_: Any) -> None:
         self.messages.append(message)
+
+    def flush(self) -> int:
         return len(self.messages)
 
     def close(self) -> None:

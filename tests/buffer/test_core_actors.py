@@ -120,7 +120,7 @@ def test_acknowledged_once_journaled_once(desk: Desk) -> None:
             {"rollout_id": 0, "lease_epoch": 1, "token_offset": 0, "num_tokens": 2},
         )
     journaled = [m for m in desk.journal.messages if m.kind == "segment"]
-    assert [message.values["actor"] for message in journaled] == ["actor_000"]
+    assert len(journaled) == 1
     assert desk.core.stats.counts["wire/duplicates"] == 2
     assert desk.core.stats.tokens_received == 2
 
@@ -129,7 +129,7 @@ def test_a_failed_journal_acknowledges_nothing(desk: Desk) -> None:
     desk.join()
     (lease,) = desk.request(1)
 
-    def fail(message: Message) -> int:
+    def fail(message: Message, **_: object) -> None:
         raise OSError("disk full")
 
     desk.journal.append = fail  # type: ignore[method-assign]

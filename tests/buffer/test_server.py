@@ -152,7 +152,7 @@ def test_acknowledged_segments_survive_kill_9(start: Callable[..., Server]) -> N
     server.process.send_signal(signal.SIGKILL)
     assert {message.kind for message in acknowledged} == {"ack"}
     server.process.wait(DEADLINE_S)
-    journal = list(read_journal(server.run_dir.journal / "segments"))
+    journal = list(read_journal(server.run_dir.journal))
     assert [m.kind for m in journal[:1]] == ["group_opened"]
     tokens = [int(m.arrays["token_ids"][0]) for m in journal if m.kind == "segment"]
     assert len(tokens) >= 30 and tokens == list(range(len(tokens)))

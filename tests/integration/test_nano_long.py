@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 
+from async_r1.channels import peer_name
 from async_r1.config_dir import resolve_path
+from async_r1.journal_format import Record, read_records
 from async_r1.messages import read_segment
 from async_r1.run_dir import RunDir
-from buffer.journal import read_journal
 from tests.integration.runs import launch, rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -72,9 +73,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
 def batches(run: RunDir) -> list[list[Replayed]]:
     """The rollouts of every update, in its order."""
     parts, members, draws = defaultdict(list), {}, []
-    for message in read_journal(run.journal / "segments"):
+    for record in read_records(run.journal):
+        message = record.message
         if message.kind == "segment":
-            parts[message.values["rollout_id"]].append(message)
+            parts[message.values["rollout_id"]].append(record)
         elif message.kind == "group_opened":
             members[message.values["group_id"]] = message.values["rollout_ids"]
         elif message.kind == "draw":
@@ -154,14 +156,14 @@ def test_every_update_trained_those_rollouts_whole(
     assert max(row["logprob_diff/max"] for row in rows(run, "learner")) > 0.1
 
 
-def _replay(messages: list) -> Replayed:
-    segments = [read_segment(message) for message in messages]
+def _replay(records: list[Record]) -> Replayed:
+    segments = [read_segment(record.message) for record in records]
     spans = [span for segment in segments for span in segment.spans]
     tokens = np.concatenate([segment.token_ids for segment in segments])
     assert [segment.token_offset for segment in segments] == np.cumsum(
         [0] + [len(segment.token_ids) for segment in segments[:-1]]
     ).tolist()
-    leases = {m.values["lease_epoch"]: m.values["actor"] for m in messages}
+    leases = {r.message.values["lease_epoch"]: peer_name(r.peer) for r in records}
     assert len(tokens) <= BUDGET * len(leases)
     assert segments[0].prompt_ids is not None
     return Replayed(

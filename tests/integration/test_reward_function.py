@@ -55,7 +55,7 @@ class Run:
     def __init__(self, run: RunDir, hangs: str, crashes: str) -> None:
         self.run = run
         self.hangs, self.crashes = hangs, crashes
-        self.journal: list[Message] = list(read_journal(run.journal / "segments"))
+        self.journal: list[Message] = list(read_journal(run.journal))
         self.prompt_of: dict[int, str] = {}
         self.members: dict[int, list[int]] = {}
         self.scores: dict[int, dict[str, Any]] = {}

@@ -7,17 +7,18 @@ import pytest
 import torch
 
 from async_r1 import segment_hash
+from async_r1.channels import peer_name
+from async_r1.journal_format import Record, read_records
 from async_r1.messages import read_segment
 from async_r1.types import Segment, SegmentStatus
 from async_r1.wire import Message
-from buffer.journal import read_journal
 from tests.integration.runs import launch
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")
-def journal(tmp_path_factory: pytest.TempPathFactory) -> list[Message]:
+def records(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
     """A short run whose weights hardly move, so that one model is the oracle for every version."""
     run = launch(
         tmp_path_factory.mktemp("two_actors"),
@@ -30,18 +31,25 @@ def journal(tmp_path_factory: pytest.TempPathFactory) -> list[Message]:
         "learner.lr=1e-12",
         "eval.every=0",
     )
-    return list(read_journal(run.journal / "segments"))
+    return list(read_records(run.journal))
 
 
 @pytest.fixture(scope="module")
-def rollouts(journal: list[Message]) -> dict[int, list[tuple[str, Segment]]]:
+def journal(records: list[Record]) -> list[Message]:
+    return [record.message for record in records]
+
+
+@pytest.fixture(scope="module")
+def rollouts(records: list[Record]) -> dict[int, list[tuple[str, Segment]]]:
     """(actor, segment) in order, of each rollout that was scored."""
     segments = defaultdict(list)
-    for message in journal:
+    for record in records:
+        message = record.message
         if message.kind == "segment":
-            actor = message.values["actor"]
+            actor = peer_name(record.peer)
             segments[message.values["rollout_id"]].append((actor, read_segment(message)))
-    scored = {m.values["rollout_id"] for m in journal if m.kind == "score"}
+    messages = [record.message for record in records]
+    scored = {m.values["rollout_id"] for m in messages if m.kind == "score"}
     assert scored
     return {rollout_id: segments[rollout_id] for rollout_id in scored}
 
