@@ -107,8 +107,7 @@ def read_records(path: Path, on_damage: OnDamage | None = None) -> Iterator[Reco
     else:
         raise JournalError(f"there is no journal at {path}")
     for file in files:
-        for record in read_file(file, on_damage, last=file == files[-1]):
-            yield record
+        yield from read_file(file, on_damage, last=file == files[-1])
 
 
 def read_file(

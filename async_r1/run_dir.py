@@ -6,7 +6,7 @@ RUN/metrics/{learner,buffer,actor_000,eval}.jsonl       one row per step or tick
 RUN/roles/<role>.json                                   what the role does or waits for now
 RUN/rollouts/step_000040.jsonl                          best, worst and telling rollouts of a step
 RUN/checkpoints/version_000100/{hf/,COMPLETE}
-RUN/journal/                                            all that changed the buffer, see journal_format.py
+RUN/journal/                                            what happened to the buffer
 RUN/status.json  RUN/report.html  RUN/env.json
 """
 
