@@ -9,6 +9,7 @@ from async_r1.channels import peer_name
 from async_r1.messages import get, read_score, read_segment
 from async_r1.types import LeaseKind, SegmentStatus
 from async_r1.wire import Message
+from buffer.curriculum import outcome_of
 from buffer.evals import Evaluation
 from buffer.groups import ClosedGroup, ClosePolicy, Group, close
 from buffer.rollout import RolloutState, Verdict
@@ -64,6 +65,7 @@ class ActorSide:
                     self._state.send(rollout.holder, "revoked", **values)
                 rollout.expire()
             book.close_group(group_id)
+            self._state.curriculum.abandoned(group.prompt_index)
 
     def start_eval(self) -> None:
         """Lease the held-out prompts, if a measurement is due and none runs."""
@@ -149,12 +151,9 @@ class ActorSide:
         closed = self._close(group)
         state.journal.append(Message("group_closed", {"group_id": group_id}))
         if closed.rollouts:
-            state.curriculum.observe(
-                closed.prompt,
-                successes=float(sum(closed.right)),
-                trials=len(closed.rollouts),
-                version=state.version,
-            )
+            state.curriculum.observe(outcome_of(closed))
+        else:
+            state.curriculum.abandoned(closed.prompt_index)
         state.drawing.put(closed)
 
     def _close(self, group: Group) -> ClosedGroup:
@@ -177,16 +176,17 @@ class ActorSide:
         if state.finishing or not state.drawing.admission.admits(state.version):
             return None
         state.drawing.admission.opened()
-        group = state.book.open_group(
-            state.curriculum.next_prompt(state.version), state.version, state.now
-        )
+        index = int(state.curriculum.sample(1, state.version)[0])
+        group = state.book.open_group(state.prompts[index], state.version, state.now, index)
         state.journal.append(
             Message(
                 "group_opened",
                 {
                     "group_id": group.group_id,
                     "prompt_id": group.prompt.prompt_id,
+                    "prompt_index": index,
                     "rollout_ids": [rollout.rollout_id for rollout in group.members],
+                    "version": group.opened_version,
                 },
             )
         )

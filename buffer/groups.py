@@ -21,6 +21,7 @@ class Group:
     members: list[Rollout]
     opened_version: int
     opened_at: float  # seconds, the buffer's clock
+    prompt_index: int = -1  # in the training prompts
 
     @property
     def scored(self) -> list[Rollout]:
@@ -61,6 +62,7 @@ class ClosedGroup:
     zero_variance: bool = False
     too_few: bool = False  # scored members, because others failed: it cannot train
     task_rewards: Float32 = field(default_factory=lambda: np.zeros(0, np.float32))  # [G]
+    prompt_index: int = -1  # in the training prompts
 
     @property
     def right(self) -> list[bool]:
@@ -128,6 +130,7 @@ def close(
         zero_variance=not too_few and is_zero_variance(rewards),
         too_few=too_few,
         task_rewards=np.asarray([r.rewards["task"] for r in scored], dtype=np.float32),
+        prompt_index=group.prompt_index,
     )
 
 

@@ -44,7 +44,7 @@ class LeaseBook:
         """Open groups."""
         return len(self.groups)
 
-    def open_group(self, prompt: Prompt, version: int, now: float) -> Group:
+    def open_group(self, prompt: Prompt, version: int, now: float, prompt_index: int = -1) -> Group:
         """Open a group of pending rollouts on a prompt."""
         members = [
             self._new(prompt, LeaseKind.GENERATE, self._next_group, member)
@@ -56,6 +56,7 @@ class LeaseBook:
             members=members,
             opened_version=version,
             opened_at=now,
+            prompt_index=prompt_index,
         )
         self._next_group += 1
         self.groups[group.group_id] = group

@@ -33,9 +33,8 @@ class BufferState:
         self.stats = BufferStats()
         self.book = LeaseBook(config.buffer.group_size)
         self.drawing = Drawing(config, self.stats)
-        self.curriculum = make_curriculum(
-            config.curriculum.name, task.prompts("train"), config.seed
-        )
+        self.prompts = task.prompts("train")
+        self.curriculum = make_curriculum(config, self.prompts)
         self.evals = EvalSchedule(config.eval.every, list(task.prompts("eval")))
         self.evals.published(0)
         self.granting = Granting(config, self.book, self.stats)

@@ -8,11 +8,12 @@ from typing import Any
 import psutil
 import pytest
 
+from async_r1.config import Config
 from async_r1.config_task import TaskConfig
 from async_r1.run_dir import RunDir
 from async_r1.tasks import load_task
 from async_r1.wire import Message
-from buffer.curriculum import UniformCurriculum
+from buffer.curriculum import make_curriculum
 from buffer.journal import read_journal
 from tests.integration.runs import launch, rows
 from tests.integration.test_sync import untimed
@@ -80,8 +81,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     directory = tmp_path_factory.mktemp("reward_function")
     (directory / "bad.py").write_text(FUNCTION)
     task = load_task(TaskConfig(levels=[2, 3], num_train=256, num_eval=16, max_new_tokens=64))
-    curriculum = UniformCurriculum(task.prompts("train"), seed=0)
-    first = [curriculum.next_prompt(0).prompt_id for _ in range(3)]
+    prompts = task.prompts("train")
+    curriculum = make_curriculum(Config(), prompts)
+    first = [prompts[index].prompt_id for index in curriculum.sample(3, 0)]
     done = launch(
         directory,
         "experiment=smoke",
