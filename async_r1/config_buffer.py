@@ -27,6 +27,12 @@ class BufferConfig:
     samples_per_insert: float = opt(1.0, gt=0, doc="replay ratio")
     samples_per_insert_tolerance: float = opt(1.0, ge=0, doc="slack, in batches")
     wait_timeout_s: float = opt(600.0, gt=0, doc="deadline of a batch request")
+    selection_window: int = opt(
+        4096, ge=64, doc="rollouts, of known fate, over which selection/ks_* compare"
+    )
+    selection_ks_warn: float = opt(
+        0.1, gt=0, le=1, doc="selection/ks_*/with_variance above which the run warns; 1: never"
+    )
     journal: bool = opt(True, doc="write what happens to RUN/journal, and go on from it")
     fsync: Literal["always", "interval", "off"] = opt(
         "interval", doc="when the journal is forced to the disk; off: when the system likes"

@@ -115,6 +115,23 @@ BUFFER = (
     Metric("curriculum/uniform/epoch", "epochs", "passes over the training prompts"),
 )
 
+SELECTION = (
+    Metric("selection/<fate>_rollouts", "rollouts", "since the last row; fates: docs/selection.md"),
+    Metric("selection/<fate>_tokens", "tokens", "the same; trained again, they count again"),
+    Metric("selection/<fate>_length/<stat>", "tokens", "in the window: mean, p90"),
+    Metric("selection/trained_frac/level_<level>", "share", "of generated tokens that trained"),
+    Metric("selection/ks_<what>", "", "distance of generated and trained: length, tokens, level"),
+    Metric("selection/ks_<what>/with_variance", "", "the same without zero-variance groups"),
+    Metric("selection/ks_noise", "", "what chance explains of ks_length and ks_level"),
+    Metric("selection/ks_tokens_noise", "", "what chance explains of ks_tokens"),
+    Metric("selection/window_groups", "groups", "with variance in the window"),
+    Metric("selection/biased", "", "1 while a distance passes buffer.selection_ks_warn and chance"),
+    Metric("selection/levels", "list", "the levels of `by_level`"),
+    Metric("selection/length_edges", "list of tokens", "lower edges of the bins of `by_length`"),
+    Metric("selection/<fate>_rollouts/<axis>", "list", "since the start, by_level or by_length"),
+    Metric("selection/<fate>_tokens/<axis>", "list", "since the start, by_level or by_length"),
+)
+
 EVAL = (
     Metric("policy_version_max", "", "the highest version that sampled the measurement"),
     Metric("eval/accuracy", "share", "of held-out prompts answered right"),
@@ -133,7 +150,7 @@ STREAMS = {
     "every row": AXES,
     "learner.jsonl": LEARNER,
     "actor_000.jsonl": ACTOR,
-    "buffer.jsonl": BUFFER,
+    "buffer.jsonl": BUFFER + SELECTION,
     "eval.jsonl": EVAL,
 }
 

@@ -149,6 +149,7 @@ class ActorSide:
             return
         state.book.close_group(group_id)
         closed = self._close(group)
+        state.stats.selection.closed(group, closed)
         state.journal.append(Message("group_closed", {"group_id": group_id}))
         if closed.rollouts:
             state.curriculum.observe(outcome_of(closed))

@@ -236,6 +236,7 @@ class BufferCore:
             "groups/live": self.book.num_live,
             "admission/blocked_frac": self.granting.take_blocked_s(now) / elapsed,
             **self.stats.take_row(),
+            **self.stats.selection.take_row(self.version),
             **self.drawing.metrics(),
             **self.curriculum.metrics(),
         }

@@ -11,6 +11,7 @@ from async_r1.errors import TrainingError
 from async_r1.types import Batch
 from buffer.admission import Admission
 from buffer.batches import assemble
+from buffer.fates import Fate
 from buffer.groups import ClosedGroup, Group
 from buffer.rate_limiters import SamplesPerInsert
 from buffer.selectors import SELECTORS, Fifo
@@ -61,7 +62,7 @@ class Drawing:
             self.admission.closed_usable(group.group_id)
             removed = self.table.insert(group.group_id, group)
             if removed is not None:
-                self._left_unused(removed, "groups/removed")
+                self._left_unused(removed, "groups/removed", Fate.CAPACITY)
         self._refund_barren_quotas()
 
     def check_barren(self) -> None:
@@ -95,6 +96,8 @@ class Drawing:
         self.admission.drawn([item_id for item_id in draw.item_ids if item_id not in kept])
         self._draws_at[version] += 1
         self.last_drawn = draw.items
+        for group in draw.items:
+            self._stats.selection.drawn(group.rollouts, version, self.staleness)
         self._barren_quotas = 0
         self._num_batches += 1
         return assemble(
@@ -135,11 +138,13 @@ class Drawing:
     def _drop_overdue(self, version: int) -> None:
         for group_id, group in self.table.items().items():
             if self.staleness.drops(group, version):
-                self._left_unused(self.table.remove(group_id), "groups/dropped_overdue")
+                removed = self.table.remove(group_id)
+                self._left_unused(removed, "groups/dropped_overdue", Fate.OVERDUE)
 
-    def _left_unused(self, removed: Removed[ClosedGroup], count: str) -> None:
+    def _left_unused(self, removed: Removed[ClosedGroup], count: str, fate: Fate) -> None:
         self.admission.became_unusable(removed.item_id, removed.times_sampled)
         self._stats.counts[count] += 1
+        self._stats.selection.left(removed.item.rollouts, fate)
 
     def _left_behind(self, version: int, live: list[Group]) -> Iterator[Left]:
         """In lease order, what a draw now would leave behind, and when its turn comes."""

@@ -12,6 +12,7 @@ from buffer.evals import EvalSchedule
 from buffer.granting import Granting
 from buffer.journal import Journal
 from buffer.lease_book import LeaseBook
+from buffer.selection import Selection
 from buffer.stats import BufferStats
 
 
@@ -30,7 +31,13 @@ class BufferState:
         self.step = 0
         self.now = 0.0  # seconds, the caller's clock
         self.finishing = False  # the learner is done: nothing more is opened
-        self.stats = BufferStats()
+        self.stats = BufferStats(
+            Selection(
+                window=config.buffer.selection_window,
+                ks_warn=config.buffer.selection_ks_warn,
+                keep_zero_variance=config.buffer.keep_zero_variance,
+            )
+        )
         self.book = LeaseBook(config.buffer.group_size)
         self.drawing = Drawing(config, self.stats)
         self.prompts = task.prompts("train")

@@ -9,6 +9,7 @@ import numpy as np
 from async_r1.types import LeaseKind
 from buffer.groups import ClosedGroup
 from buffer.rollout import Rollout
+from buffer.selection import Selection
 
 log = logging.getLogger("buffer")
 
@@ -34,7 +35,8 @@ _COUNTS = (
 class BufferStats:
     """Collects what the buffer's metrics row and the learner's batch info report."""
 
-    def __init__(self) -> None:
+    def __init__(self, selection: Selection | None = None) -> None:
+        self.selection = selection or Selection()
         self.tokens_received = 0  # since the start
         self.counts: Counter[str] = Counter()  # since the last row
         self.last_reward_error = ""  # with its prompt
