@@ -51,8 +51,11 @@ class ActorSide:
         state.outbox.extend(leases)
 
     def close_due_groups(self) -> None:
-        """Close the groups that are complete, or past a deadline."""
-        for group_id in list(self._state.book.groups):
+        """Close the groups that are past a deadline; the oldest are past it first."""
+        state = self._state
+        for group_id, group in list(state.book.groups.items()):
+            if not self._close_policy.is_due(group, version=state.version, now=state.now):
+                break
             self._maybe_close(group_id)
 
     def revoke_all(self) -> None:
@@ -156,6 +159,7 @@ class ActorSide:
         else:
             state.curriculum.abandoned(closed.prompt_index)
         state.drawing.put(closed)
+        state.may_draw = True
 
     def _close(self, group: Group) -> ClosedGroup:
         state, reward = self._state, self._state.config.reward

@@ -8,6 +8,7 @@ version v + eta, given use-once and consumption in lease order (docs/architectur
 proof). The form is AReaL's (arXiv 2505.24298, section 5.1).
 """
 
+from bisect import bisect_left, insort
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,7 @@ class Admission:
     leased: float = 0.0  # slots given out and not given back
     refills: int = 0  # since the last draw
     _closed: dict[int, bool] = field(default_factory=dict)  # group id: whether it can be drawn
+    _order: list[int] = field(default_factory=list)  # of their ids, lowest first
 
     def admits(self, version: int) -> bool:
         """Whether one more group may be leased at `version`."""
@@ -37,7 +39,7 @@ class Admission:
 
     def closed_usable(self, group_id: int) -> None:
         """A group closed and can be drawn."""
-        self._closed[group_id] = True
+        self._close(group_id, True)
 
     def closed_untrained(self, group_id: int) -> bool:
         """A group closed and leaves untrained; whether its slot waits for a draw.
@@ -57,7 +59,7 @@ class Admission:
 
         Draws that it was to serve beyond that one are given back.
         """
-        self._closed[group_id] = False
+        self._close(group_id, False)
         lost = max(0.0, self.samples_per_insert - times_sampled - 1)
         self.leased -= lost / self.samples_per_insert
 
@@ -65,7 +67,7 @@ class Admission:
         """The groups whose slots the next draw consumes; empty while fewer than B have closed."""
         if len(self._closed) < self.groups_per_draw:
             return []
-        return sorted(self._closed)[: self.groups_per_draw]
+        return self._order[: self.groups_per_draw]
 
     def draw_size(self) -> int:
         """Usable groups in the next quota; 0 while there is none."""
@@ -90,9 +92,9 @@ class Admission:
         """A draw consumed its quota; `left` of the drawn groups will not be drawn again."""
         for group_id in self.quota():
             if not self._closed[group_id]:
-                del self._closed[group_id]
+                self._forget(group_id)
         for group_id in left:
-            del self._closed[group_id]
+            self._forget(group_id)
         self.refills = 0
 
     def refund_barren_quota(self) -> bool:
@@ -104,7 +106,7 @@ class Admission:
         if not quota or self.draw_size():
             return False
         for group_id in quota:
-            del self._closed[group_id]
+            self._forget(group_id)
         self.leased -= len(quota) / self.samples_per_insert
         return True
 
@@ -116,3 +118,13 @@ class Admission:
         self.leased = float(state["leased"])
         self.refills = int(state["refills"])
         self._closed = {int(group_id): bool(usable) for group_id, usable in state["closed"]}
+        self._order = sorted(self._closed)
+
+    def _close(self, group_id: int, usable: bool) -> None:
+        if group_id not in self._closed:
+            insort(self._order, group_id)
+        self._closed[group_id] = usable
+
+    def _forget(self, group_id: int) -> None:
+        del self._closed[group_id]
+        del self._order[bisect_left(self._order, group_id)]

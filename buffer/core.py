@@ -116,6 +116,7 @@ class BufferCore:
         self._state.now = now
         self._actors.release_silent()
         self._actors.close_due_groups()
+        self._state.may_draw = True
         self._check_deadlines()
         self._proceed()
         return self._state.take_outbox()
@@ -136,6 +137,7 @@ class BufferCore:
         if version < self.version:
             raise ProtocolError(f"batch_request for version {version} after {self.version}")
         self._batch_request = _BatchRequest(peer, version, self._state.now)
+        self._state.may_draw = True
 
     def _on_step_done(self, peer: bytes, message: Message) -> None:
         step, version = get(message, "step", int), get(message, "policy_version", int)
@@ -146,6 +148,7 @@ class BufferCore:
         self._state.send(peer, "ok")
         if version > self.version:
             self._state.version = version
+            self._state.may_draw = True
             self._version_row()
             self.evals.published(version)
             self._actors.close_due_groups()
@@ -168,8 +171,9 @@ class BufferCore:
 
     def _answer_batch_request(self) -> None:
         request = self._batch_request
-        if request is None:
+        if request is None or not self._state.may_draw:
             return
+        self._state.may_draw = False
         try:
             self.drawing.check_barren()
         except TrainingError as error:

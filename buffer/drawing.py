@@ -83,6 +83,8 @@ class Drawing:
 
     def draw(self, version: int, live: list[Group]) -> Batch | None:
         """A batch to train at `version`, or None while it must wait."""
+        if self.admission.num_missing:
+            return None
         self._drop_overdue(version)
         self._refund_barren_quotas()
         count, slots = self.admission.draw_size(), self.admission.groups_per_draw

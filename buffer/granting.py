@@ -1,7 +1,6 @@
 """Who gets leases: the actors, how many rollouts each can take, and the leases they are sent."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,26 +9,11 @@ from async_r1.config import Config
 from async_r1.messages import write_leases
 from async_r1.types import Lease, LeaseKind
 from async_r1.wire import Message
+from buffer.free_slots import Actor, FreeSlots
 from buffer.groups import Group
 from buffer.lease_book import LeaseBook
 from buffer.rollout import Rollout
 from buffer.stats import BufferStats
-
-
-@dataclass(slots=True)
-class _Actor:
-    index: int
-    last_seen: float
-    free_slots: int = 0
-    granted: int = 0  # leases sent since it joined
-
-    def requested(self, free_slots: int, leases_received: int) -> None:
-        """Leases on their way to it fill slots that it still calls free.
-
-        It may have received more than were sent since it joined: some from before it was forgotten.
-        """
-        self.granted = max(self.granted, leases_received)
-        self.free_slots = free_slots - (self.granted - leases_received)
 
 
 class Granting:
@@ -42,14 +26,19 @@ class Granting:
         self._blocked_since: float | None = None
         self._blocked_s = 0.0
         self._now = 0.0
-        self.actors: dict[bytes, _Actor] = {}
+        self._free = FreeSlots()
+
+    @property
+    def actors(self) -> dict[bytes, Actor]:
+        """By identity, in the order in which they joined."""
+        return self._free.actors
 
     def joined(self, peer: bytes, index: int, now: float) -> None:
         """An actor said hello; said twice, the leases that are on their way still count."""
-        self.actors.setdefault(peer, _Actor(index, now))
+        self._free.join(peer, index, now)
 
     def left(self, peer: bytes) -> None:
-        self.actors.pop(peer, None)
+        self._free.leave(peer)
 
     def saw(self, peer: bytes, now: float) -> None:
         self._now = now
@@ -59,7 +48,7 @@ class Granting:
     def requested(self, peer: bytes, free_slots: int, leases_received: int) -> None:
         """An actor can take `free_slots` more, having received `leases_received` so far."""
         if peer in self.actors:
-            self.actors[peer].requested(free_slots, leases_received)
+            self._free.requested(peer, free_slots, leases_received)
 
     def silent(self, now: float) -> list[bytes]:
         """Actors unheard of for too long, which are forgotten."""
@@ -78,19 +67,18 @@ class Granting:
             yield from self._grant_batch(version, open_group, eval_only)
             return
         leases: dict[bytes, list[Lease]] = {}
-        while self.actors:
-            # The emptiest: what one actor prefetches must not be what another could sample now.
-            peer, actor = max(self.actors.items(), key=lambda item: item[1].free_slots)
-            rollout = self._book.next(version, open_group) if actor.free_slots > 0 else None
+        # The emptiest: what one actor prefetches must not be what another could sample now.
+        while (peer := self._free.emptiest()) is not None:
+            rollout = self._book.next(version, open_group)
             if rollout is None:
                 break
             leases.setdefault(peer, []).append(self._lease(rollout, peer, version))
-            actor.free_slots -= 1
-            actor.granted += 1
+            self._free.granted(peer)
         for peer, granted in leases.items():
             yield peer, write_leases(granted)
-        prefetch = self._config.actors.prefetch
-        self._note_blocked(any(actor.free_slots > prefetch for actor in self.actors.values()))
+        emptiest = self._free.emptiest()
+        free = self.actors[emptiest].free_slots if emptiest is not None else 0
+        self._note_blocked(free > self._config.actors.prefetch)
 
     def _grant_batch(
         self, version: int, open_group: Callable[[], Group | None], eval_only: bool
@@ -112,8 +100,8 @@ class Granting:
             leases[peer].append(self._lease(rollout, peer, version))
         for peer in peers:
             if leases[peer]:
+                self._free.granted(peer, len(leases[peer]))
                 self.actors[peer].free_slots = 0
-                self.actors[peer].granted += len(leases[peer])
                 yield peer, write_leases(leases[peer])
 
     def _lease(self, rollout: Rollout, peer: bytes, version: int) -> Lease:

@@ -58,6 +58,7 @@ class ClosedGroup:
     rewards: Float32  # [G] total
     advantages: Float32  # [G]
     oldest_version: int  # of its tokens
+    newest_version: int  # the same
     num_expired: int = 0
     zero_variance: bool = False
     too_few: bool = False  # scored members, because others failed: it cannot train
@@ -85,10 +86,14 @@ class ClosePolicy:
         """Whether the group closes now."""
         if group.complete:
             return True
-        overdue = (0 < self.deadline_s <= now - group.opened_at) or (
+        due = self.is_due(group, version=version, now=now)
+        return due and len(group.scored) >= self.min_rollouts
+
+    def is_due(self, group: Group, *, version: int, now: float) -> bool:
+        """Whether a deadline has passed; it passes for groups in the order of their opening."""
+        return (0 < self.deadline_s <= now - group.opened_at) or (
             0 < self.deadline_versions <= version - group.opened_version
         )
-        return overdue and len(group.scored) >= self.min_rollouts
 
 
 def close(
@@ -126,6 +131,7 @@ def close(
         rewards=rewards,
         advantages=group_centred(rewards) if scored else rewards,
         oldest_version=min([r.oldest_version for r in scored], default=group.opened_version),
+        newest_version=max([r.newest_version for r in scored], default=group.opened_version),
         num_expired=len(group.members) - len(scored) - num_failed,
         zero_variance=not too_few and is_zero_variance(rewards),
         too_few=too_few,

@@ -1,32 +1,12 @@
 """The lease book: all open groups and rollouts, and which rollout is leased next."""
 
-from collections.abc import Callable, Iterator
-from enum import IntEnum
+from collections.abc import Callable
 
 from async_r1.tasks.protocol import Prompt
 from async_r1.types import EVAL_GROUP, LeaseKind
 from buffer.groups import Group
-from buffer.rollout import Rollout, RolloutState
-
-
-class _Rank(IntEnum):
-    """Rollouts that may be leased, by who goes first."""
-
-    EVAL = 0
-    UNSCORED = 1
-    ELIGIBLE = 2  # suspended
-    PENDING = 3
-    INELIGIBLE = 4  # suspended; a new group goes before it
-
-
-def _rank(rollout: Rollout, version: int) -> _Rank:
-    if rollout.kind is LeaseKind.EVAL:
-        return _Rank.EVAL
-    if rollout.state is RolloutState.FINISHED:
-        return _Rank.UNSCORED
-    if rollout.state is RolloutState.PENDING:
-        return _Rank.PENDING
-    return _Rank.ELIGIBLE if rollout.suspended_version < version else _Rank.INELIGIBLE
+from buffer.lease_queue import LeaseQueue, Rank
+from buffer.rollout import Rollout
 
 
 class LeaseBook:
@@ -38,6 +18,10 @@ class LeaseBook:
         self._next_group = 0
         self.rollouts: dict[int, Rollout] = {}
         self.groups: dict[int, Group] = {}
+        self._queue = LeaseQueue(self.rollouts)
+        self._last_holder: dict[int, bytes] = {}  # rollout id: who leased it last
+        self._held: dict[bytes, set[int]] = {}  # the same the other way round
+        self._on_lease, self._on_free = self._leased, self._freed  # one object for all rollouts
 
     @property
     def num_live(self) -> int:
@@ -73,6 +57,7 @@ class LeaseBook:
         """Forget rollouts; what still arrives for them is answered `revoked`."""
         for rollout in rollouts:
             del self.rollouts[rollout.rollout_id]
+            self._let_go(rollout.rollout_id)
 
     def close_group(self, group_id: int) -> None:
         self.close(self.groups.pop(group_id).members)
@@ -84,20 +69,44 @@ class LeaseBook:
         eligible (oldest first), then members never leased, then a new group. A suspended rollout
         is eligible once the version advanced, or when nothing else can be leased.
         """
-        first: dict[_Rank, Rollout] = {}
-        for rollout in self.rollouts.values():
-            if rollout.can_lease:
-                first.setdefault(_rank(rollout, version), rollout)
-        best = min(first, default=_Rank.INELIGIBLE)
-        if best < _Rank.INELIGIBLE:
-            return first[best]
+        found = self._queue.first(version)
+        if found is not None and found[0] < Rank.INELIGIBLE:
+            return found[1]
         if group := open_group():
             return group.members[0]
-        return first.get(_Rank.INELIGIBLE)
+        return found[1] if found is not None else None
 
-    def held_by(self, holder: bytes) -> Iterator[Rollout]:
-        """Rollouts that a peer samples or scores."""
-        return (rollout for rollout in list(self.rollouts.values()) if rollout.holder == holder)
+    def held_by(self, holder: bytes) -> list[Rollout]:
+        """Rollouts that a peer samples or scores, oldest first."""
+        leased = [self.rollouts[rollout_id] for rollout_id in sorted(self._held.get(holder, ()))]
+        return [rollout for rollout in leased if rollout.holder == holder]
+
+    def check_valid(self) -> tuple[bool, str]:
+        """Whether the invariants hold, and which does not."""
+        members = {r.rollout_id for group in self.groups.values() for r in group.members}
+        evals = {r.rollout_id for r in self.rollouts.values() if r.kind is LeaseKind.EVAL}
+        if self.rollouts.keys() != members | evals:
+            return False, f"rollouts {list(self.rollouts)} are no members of open groups"
+        held = {r.rollout_id: r.holder for r in self.rollouts.values() if r.holder is not None}
+        wrong = {i: peer for i, peer in held.items() if i not in self._held.get(peer, ())}
+        return (False, f"held but not listed: {wrong}") if wrong else (True, "")
+
+    def _leased(self, rollout: Rollout) -> None:
+        assert rollout.holder is not None
+        self._let_go(rollout.rollout_id)
+        self._last_holder[rollout.rollout_id] = rollout.holder
+        self._held.setdefault(rollout.holder, set()).add(rollout.rollout_id)
+
+    def _freed(self, rollout: Rollout) -> None:
+        if rollout.can_lease:
+            self._queue.push(rollout)
+
+    def _let_go(self, rollout_id: int) -> None:
+        holder = self._last_holder.pop(rollout_id, None)
+        if holder is not None:
+            self._held[holder].remove(rollout_id)
+            if not self._held[holder]:
+                del self._held[holder]
 
     def _new(self, prompt: Prompt, kind: LeaseKind, group_id: int, member: int) -> Rollout:
         rollout = Rollout(
@@ -106,7 +115,10 @@ class LeaseBook:
             member=member,
             prompt=prompt,
             kind=kind,
+            on_lease=self._on_lease,
+            on_free=self._on_free,
         )
         self._next_rollout += 1
         self.rollouts[rollout.rollout_id] = rollout
+        self._queue.push(rollout)
         return rollout

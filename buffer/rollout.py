@@ -1,6 +1,7 @@
 """One rollout as the buffer knows it: its state, its tokens, and who may add to it."""
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -44,6 +45,10 @@ class Verdict(StrEnum):
     REVOKED = "revoked"
 
 
+def _nothing(rollout: "Rollout") -> None:
+    """Nobody watches."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Rollout:
     """A rollout and its tokens; grows by accepted segments only."""
@@ -65,6 +70,8 @@ class Rollout:
     prompt_ids: Int32 | None = None
     swaps: list[int] = field(default_factory=list)
     lease_starts: list[tuple[int, bytes]] = field(default_factory=list)  # offset and holder
+    on_lease: "Callable[[Rollout], None]" = field(default=_nothing, repr=False)  # after each lease
+    on_free: "Callable[[Rollout], None]" = field(default=_nothing, repr=False)  # it has no holder
     _tokens: TokenLog = field(default_factory=TokenLog)
     _accepted: dict[int, str] = field(default_factory=dict)  # this lease's segments by offset
 
@@ -100,6 +107,11 @@ class Rollout:
     def oldest_version(self) -> int:
         """Of its tokens; before the first, the version at which it was leased."""
         return self._tokens.oldest_version if self.num_tokens else self.leased_version
+
+    @property
+    def newest_version(self) -> int:
+        """Of its tokens; before the first, the version at which it was leased."""
+        return self._tokens.newest_version if self.num_tokens else self.leased_version
 
     @property
     def truncated(self) -> bool:
@@ -181,6 +193,7 @@ class Rollout:
         self.holder = None
         if self.state is RolloutState.LEASED:
             self.state, self.suspended_version = RolloutState.SUSPENDED, version
+        self.on_free(self)
 
     def expire(self) -> None:
         """Leave untrained; whatever still arrives is answered `revoked`."""
@@ -232,6 +245,7 @@ class Rollout:
         self._accepted.clear()
         if not scoring:
             self.state = RolloutState.LEASED
+        self.on_lease(self)
         return Lease(
             rollout_id=self.rollout_id,
             lease_epoch=self.lease_epoch,

@@ -47,10 +47,9 @@ class Staleness:
     def drops(self, group: ClosedGroup, consumed_at: int) -> bool:
         """Whether a group leaves untrained: nothing of it is inside the bound, or, under `drop`,
         something of it is outside."""
-        inside = [self.mask(rollout.versions, consumed_at) for rollout in group.rollouts]
-        if self.overdue == "drop":
-            return not all(mask.all() for mask in inside)
-        return not any(mask.any() for mask in inside)
+        # The mask is monotone in the version: the oldest token tells of all, the newest of any.
+        decisive = group.oldest_version if self.overdue == "drop" else group.newest_version
+        return consumed_at - decisive > self.eta
 
     def must_wait(self, left: Iterable[Left]) -> bool:
         """Under `wait`: whether a draw must wait for a live group.

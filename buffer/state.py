@@ -30,6 +30,7 @@ class BufferState:
         self.version = 0
         self.step = 0
         self.now = 0.0  # seconds, the caller's clock
+        self.may_draw = False  # something happened on which a draw may have waited
         self.finishing = False  # the learner is done: nothing more is opened
         self.stats = BufferStats(
             Selection(

@@ -44,6 +44,11 @@ class TokenLog:
         """Lowest version of any token; there must be one."""
         return min(int(versions.min()) for versions in self._versions)
 
+    @property
+    def newest_version(self) -> int:
+        """Highest version of any token; there must be one."""
+        return max(int(versions.max()) for versions in self._versions)
+
     def append(self, segment: Segment) -> None:
         """Add the tokens of a segment; copies them out of the frames that they came in."""
         count = len(segment.token_ids)

@@ -10,6 +10,7 @@ from buffer.groups import Group
 from buffer.lease_book import EVAL_GROUP, LeaseBook
 from buffer.rollout import Rollout, RolloutState
 from tests.buffer.fakes import lease_to, make_prompt, make_segment
+from tests.buffer.naive_leasing import naive_next
 
 VERSION = 5
 
@@ -106,33 +107,8 @@ def test_held_by(book: LeaseBook) -> None:
     members = book.open_group(make_prompt(0), 0, 0.0).members
     lease_to(members[0], b"a")
     lease_to(members[1], b"b")
-    assert list(book.held_by(b"a")) == [members[0]]
-
-
-def naive_next(book: LeaseBook, version: int, can_open: bool) -> tuple[str, int] | None:
-    """The rule as a list of lists."""
-    lists: list[list[Rollout]] = [[], [], [], [], []]
-    for rollout in sorted(book.rollouts.values(), key=lambda rollout: rollout.rollout_id):
-        if rollout.state in (RolloutState.LEASED, RolloutState.SCORED, RolloutState.EXPIRED):
-            continue
-        if rollout.state is RolloutState.FINISHED and rollout.holder is not None:
-            continue
-        if rollout.group_id == EVAL_GROUP:
-            lists[0].append(rollout)
-        elif rollout.state is RolloutState.FINISHED:
-            lists[1].append(rollout)
-        elif rollout.state is RolloutState.PENDING:
-            lists[3].append(rollout)
-        elif rollout.suspended_version < version:
-            lists[2].append(rollout)
-        else:
-            lists[4].append(rollout)
-    for candidates in lists[:4]:
-        if candidates:
-            return "rollout", candidates[0].rollout_id
-    if can_open:
-        return "new", 0
-    return ("rollout", lists[4][0].rollout_id) if lists[4] else None
+    assert book.held_by(b"a") == [members[0]]
+    assert book.held_by(b"nobody") == []
 
 
 def end_lease(rollout: Rollout, version: int, rng: np.random.Generator) -> None:
@@ -144,7 +120,8 @@ def end_lease(rollout: Rollout, version: int, rng: np.random.Generator) -> None:
         finish=finish,
         lease_epoch=rollout.lease_epoch,
     )
-    rollout.accept(segment, b"a", version)
+    assert rollout.holder is not None
+    rollout.accept(segment, rollout.holder, version)
     if finish and rng.random() < 0.5:
         rollout.score(rollout.lease_epoch, {"task": 1.0, "total": 1.0}, "")
     else:
@@ -154,14 +131,23 @@ def end_lease(rollout: Rollout, version: int, rng: np.random.Generator) -> None:
 def test_random_books_against_the_slow_sort() -> None:
     rng = np.random.default_rng(0)
     seen = set()
-    for _ in range(60):
+    for _ in range(80):
         book, version = LeaseBook(group_size=2), 0
-        for _ in range(40):
+        for _ in range(50):
             version += int(rng.random() < 0.2)
             kind = rng.random()
+            assert book.check_valid() == (True, "")
             leased = [r for r in book.rollouts.values() if r.state is RolloutState.LEASED]
             if kind < 0.05:
                 book.open_eval([make_prompt(0, "eval")])
+            elif kind < 0.1 and book.groups:
+                book.close_group(int(rng.choice(list(book.groups))))
+            elif kind < 0.15:  # all that a holder has comes back at once
+                holder = [b"a", b"b"][int(rng.integers(2))]
+                held = [r for r in book.rollouts.values() if r.holder == holder]
+                assert book.held_by(holder) == held
+                for rollout in held:
+                    rollout.release(version)
             elif kind < 0.5 and leased:
                 end_lease(leased[int(rng.integers(len(leased)))], version, rng)
             else:
@@ -177,6 +163,6 @@ def test_random_books_against_the_slow_sort() -> None:
                     assert expected == ("new", 0) and found.member == 0
                 if found is not None:
                     seen.add((found.state, found.group_id == EVAL_GROUP))
-                    lease_to(found, version=version)
+                    lease_to(found, [b"a", b"b"][int(rng.integers(2))], version=version)
     states = (RolloutState.PENDING, RolloutState.SUSPENDED, RolloutState.FINISHED)
     assert seen == {(state, kind) for state in states for kind in (False, True)}

@@ -54,6 +54,19 @@ def test_which_groups_leave_untrained(
     assert Staleness(2, policy).drops(group, 7) is drops
 
 
+@settings(deadline=None, max_examples=100)
+@given(st.lists(histories, min_size=1, max_size=4), st.integers(0, 12), st.integers(0, 6))
+def test_a_group_leaves_as_its_tokens_say(
+    versions: list[list[int]], consumed_at: int, eta: int
+) -> None:
+    """Against a look at every token."""
+    group = closed_group(0, range(len(versions)), versions=versions)
+    inside = [consumed_at - version <= eta for history in versions for version in history]
+    assert Staleness(eta, "mask").drops(group, consumed_at) is (not any(inside))
+    assert Staleness(eta, "wait").drops(group, consumed_at) is (not any(inside))
+    assert Staleness(eta, "drop").drops(group, consumed_at) is (not all(inside))
+
+
 @pytest.mark.parametrize(
     ("left", "waits"),
     [
