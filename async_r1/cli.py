@@ -40,6 +40,7 @@ COMMANDS = {
     ),
     "curate": Command("async_r1.curate:main", "label prompts with the model's pass rate", True),
     "report": Command("async_r1.report:main", "write the report of a run directory again"),
+    "journal": Command("async_r1.journal:main", "look into the journal: who trained on what"),
     "doctor": Command("async_r1.doctor:main", "what this machine has, and what it lacks"),
 }
 

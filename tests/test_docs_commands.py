@@ -17,6 +17,7 @@ from async_r1 import cli
 from async_r1.compose import compose
 from async_r1.run_dir import write_json
 from async_r1.tasks import load_task
+from tests.async_r1.synthetic_journal import write_journal
 from tests.async_r1.synthetic_run import make_run
 
 ROOT = Path(__file__).parents[1]
@@ -69,6 +70,7 @@ def test_a_command_of_the_docs(
         run = make_run(tmp_path / "RUN", steps=20)
         shutil.copytree(ROOT / "configs/checkpoints/nano", run.checkpoint(20) / "hf")
         write_json(run.checkpoint(20) / "COMPLETE", {"policy_version": 20})
+        write_journal(run.journal)
     if any(argument.endswith("labels.jsonl") for argument in arguments[1:]):
         prompts = load_task(compose(["experiment=demo"]).task).prompts("train")[:50]
         rows = [{"prompt_id": p.prompt_id, "difficulty": 1 + i % 3} for i, p in enumerate(prompts)]

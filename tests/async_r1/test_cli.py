@@ -88,7 +88,7 @@ def test_help_is_complete(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "error"),
     [
         (["lanch"], "unknown command 'lanch'; did you mean launch?"),
-        (["xyz"], "unknown command 'xyz'; there are launch, sft, eval, curate, report, doctor"),
+        (["xyz"], "unknown command 'xyz'; there are launch, sft, eval, curate, report, "),
         (["launch", "learner.lrr=1"], "unknown option learner.lrr; did you mean learner.lr?"),
         (
             ["launch", "actor.temperature=1"],

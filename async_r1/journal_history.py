@@ -1,0 +1,296 @@
+"""What happened in a run, from the records of its journal: groups, rollouts, leases, draws, steps.
+
+Reads what the buffer wrote, and imports nothing of it. A journal may be torn, damaged, or in the
+middle of being written: what cannot be read is listed in `problems`, and the rest is told.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from async_r1.channels import peer_name
+from async_r1.errors import JournalError
+from async_r1.journal_format import (
+    Damage,
+    Record,
+    base_of,
+    log_files,
+    read_file,
+    snapshot_files,
+)
+
+Span = tuple[int, int]  # policy version, tokens
+
+
+@dataclass(slots=True)
+class LeaseLine:
+    """A lease: who held it, from which token on, and how it ended."""
+
+    rollout_id: int
+    lease_epoch: int
+    holder: str = ""
+    version: int | None = None  # known to the buffer when it was granted
+    token_offset: int | None = None  # of its first token; None: it has not sent any
+    num_tokens: int = 0
+    end: str = ""  # suspended, finished, released; empty: it goes on
+
+
+@dataclass(slots=True)
+class RolloutLine:
+    """A rollout, as far as it is known."""
+
+    rollout_id: int
+    group_id: int | None = None  # None: its group's record is lost
+    member: int | None = None
+    num_prompt_tokens: int = 0
+    num_segments: int = 0
+    spans: list[Span] = field(default_factory=list)  # in token order
+    finish_reason: str = ""
+    rewards: dict[str, float] = field(default_factory=dict)
+    error: str = ""
+    text: str = ""
+    scored: bool = False
+    suspended: bool = False
+    leases: dict[int, LeaseLine] = field(default_factory=dict)  # by epoch
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(count for _, count in self.spans)
+
+    @property
+    def versions(self) -> list[int]:
+        """Distinct, lowest first."""
+        return sorted({version for version, _ in self.spans})
+
+    def lease(self, epoch: int) -> LeaseLine:
+        return self.leases.setdefault(epoch, LeaseLine(self.rollout_id, epoch))
+
+    def append(self, token_offset: int, spans: list[Span]) -> None:
+        """Add a segment; one that begins before the end replaces what damage had orphaned."""
+        kept, left = [], token_offset
+        for version, count in self.spans:
+            if left > 0:
+                kept.append((version, min(count, left)))
+            left -= count
+        for version, count in spans:
+            if kept and kept[-1][0] == version:
+                kept[-1] = (version, kept[-1][1] + count)
+            else:
+                kept.append((version, count))
+        self.spans = kept
+
+
+@dataclass(slots=True)
+class GroupLine:
+    """A group of rollouts on one prompt."""
+
+    group_id: int
+    prompt_id: str = ""
+    level: int | None = None
+    opened_version: int | None = None
+    rollout_ids: list[int] = field(default_factory=list)
+    closed: bool = False
+    left: str = ""  # why it is in no table any more, where the journal says so
+
+
+@dataclass(slots=True)
+class DrawLine:
+    """A batch that was put together for a version."""
+
+    batch_id: int
+    version: int
+    item_ids: list[int]
+    inclusion_probs: list[float | None]
+    priorities: list[float | None]
+    step: int | None = None  # that trained it; None: not acknowledged
+    refunded: bool = False
+
+
+@dataclass(slots=True)
+class StepLine:
+    """An optimizer step that the learner reported."""
+
+    step: int
+    policy_version: int
+    batch_id: int | None
+    trained_tokens: int | None
+
+
+class History:
+    """All that the records told."""
+
+    def __init__(self, *, texts: bool = False) -> None:
+        """`texts`: keep the completions as text, too."""
+        self._texts = texts
+        self.groups: dict[int, GroupLine] = {}
+        self.rollouts: dict[int, RolloutLine] = {}
+        self.draws: dict[int, DrawLine] = {}
+        self.steps: list[StepLine] = []
+        self.eval_leases: list[LeaseLine] = []
+        self.kinds: Counter[str] = Counter()  # records
+        self.kind_bytes: Counter[str] = Counter()
+        self.problems: list[str] = []
+        self.files: list[Path] = []
+        self.begin = self.end = 0  # bytes in the journal
+        self._eval_rollouts: set[int] = set()
+        self._on: dict[str, Callable[[Mapping[str, Any], Record], None]] = {
+            "group_opened": self._group_opened,
+            "group_grown": self._group_grown,
+            "group_closed": self._group_closed,
+            "eval_opened": self._eval_opened,
+            "leases": self._leases,
+            "released": self._released,
+            "segment": self._segment,
+            "score": self._score,
+            "draw": self._draw,
+            "draw_refunded": self._refunded,
+            "step_done": self._step_done,
+        }
+
+    def add(self, record: Record) -> None:
+        """Take a record; one that makes no sense is a problem, and changes nothing else."""
+        kind, values = record.message.kind, record.message.values
+        self.kinds[kind] += 1
+        self.kind_bytes[kind] += record.end - record.offset
+        self.end = max(self.end, record.end)
+        try:
+            if kind in self._on:
+                self._on[kind](values, record)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            what = f"{type(error).__name__}: {error}"
+            self.problems.append(f"record {kind} at byte {record.offset} makes no sense: {what}")
+
+    def rollout(self, rollout_id: int) -> RolloutLine:
+        return self.rollouts.setdefault(rollout_id, RolloutLine(rollout_id))
+
+    def group(self, group_id: int) -> GroupLine:
+        return self.groups.setdefault(group_id, GroupLine(group_id))
+
+    def _group_opened(self, values: Mapping[str, Any], _: Record) -> None:
+        group = self.group(values["group_id"])
+        group.prompt_id = str(values["prompt_id"])
+        group.level, group.opened_version = values.get("level"), values.get("version")
+        self._add_members(group, values["rollout_ids"])
+
+    def _group_grown(self, values: Mapping[str, Any], _: Record) -> None:
+        self._add_members(self.group(values["group_id"]), values["rollout_ids"])
+
+    def _add_members(self, group: GroupLine, rollout_ids: list[int]) -> None:
+        for rollout_id in rollout_ids:
+            rollout = self.rollout(rollout_id)
+            rollout.group_id, rollout.member = group.group_id, len(group.rollout_ids)
+            group.rollout_ids.append(rollout_id)
+
+    def _group_closed(self, values: Mapping[str, Any], _: Record) -> None:
+        group = self.group(values["group_id"])
+        group.closed = True
+        self._mark_left(values)
+
+    def _mark_left(self, values: Mapping[str, Any]) -> None:
+        """`left`: {reason: group ids} of those that left the table untrained with this event."""
+        for reason, group_ids in dict(values.get("left", {})).items():
+            for group_id in group_ids:
+                self.group(group_id).left = reason
+
+    def _eval_opened(self, values: Mapping[str, Any], _: Record) -> None:
+        self._eval_rollouts.update(values["rollout_ids"])
+
+    def _leases(self, values: Mapping[str, Any], record: Record) -> None:
+        for rollout_id, epoch in values["leases"]:
+            if rollout_id in self._eval_rollouts:
+                lease = LeaseLine(rollout_id, epoch)
+                self.eval_leases.append(lease)
+            else:
+                rollout = self.rollout(rollout_id)
+                rollout.suspended = False
+                lease = rollout.lease(epoch)
+            lease.holder, lease.version = peer_name(record.peer), values.get("version")
+
+    def _released(self, values: Mapping[str, Any], _: Record) -> None:
+        if values["rollout_id"] in self._eval_rollouts:
+            return
+        rollout = self.rollout(values["rollout_id"])
+        lease = rollout.lease(values["lease_epoch"])
+        lease.end = lease.end or "released"
+        rollout.suspended = not rollout.finish_reason
+
+    def _segment(self, values: Mapping[str, Any], record: Record) -> None:
+        rollout = self.rollout(values["rollout_id"])
+        lease = rollout.lease(values["lease_epoch"])
+        offset, arrays = int(values["token_offset"]), record.message.arrays
+        if offset > rollout.num_tokens:
+            self.problems.append(
+                f"rollout {rollout.rollout_id} lacks tokens {rollout.num_tokens} to {offset - 1}"
+            )
+        rollout.append(offset, [(int(version), int(count)) for version, count in values["spans"]])
+        rollout.num_segments += 1
+        if "prompt_ids" in arrays:
+            rollout.num_prompt_tokens = len(arrays["prompt_ids"])
+        if lease.token_offset is None:
+            lease.token_offset = offset
+            lease.holder = lease.holder or peer_name(record.peer)
+        lease.num_tokens += len(arrays["token_ids"])
+        lease.end = "" if values["status"] == "streaming" else values["status"]
+        rollout.finish_reason = values["finish_reason"]
+        rollout.suspended = values["status"] == "suspended"
+
+    def _score(self, values: Mapping[str, Any], _: Record) -> None:
+        rollout = self.rollout(values["rollout_id"])
+        rollout.rewards, rollout.error = dict(values["rewards"]), values.get("error", "")
+        rollout.scored = True
+        if self._texts:
+            rollout.text = values["text"]
+
+    def _draw(self, values: Mapping[str, Any], _: Record) -> None:
+        item_ids = values["item_ids"] if "item_ids" in values else values["group_ids"]
+        unknown = [None] * len(item_ids)
+        self.draws[values["batch_id"]] = DrawLine(
+            values["batch_id"],
+            values["version"],
+            list(item_ids),
+            list(values.get("inclusion_probs", unknown)),
+            list(values.get("priorities", unknown)),
+        )
+        self._mark_left(values)
+
+    def _refunded(self, values: Mapping[str, Any], _: Record) -> None:
+        self.draws[values["batch_id"]].refunded = True
+
+    def _step_done(self, values: Mapping[str, Any], _: Record) -> None:
+        batch_id, step = values.get("batch_id"), values["step"]
+        version, tokens = values["policy_version"], values.get("trained_tokens")
+        self.steps.append(StepLine(step, version, batch_id, tokens))
+        if batch_id in self.draws:
+            self.draws[batch_id].step = step
+
+
+def read_history(directory: Path, *, texts: bool = False) -> History:
+    """The history of a journal's directory, from the oldest log that is left on; from the
+    snapshot before it, if there are older ones no more.
+
+    Raises:
+        JournalError: there is no journal.
+    """
+    history = History(texts=texts)
+    for record in _records(directory, history):
+        history.add(record)
+    return history
+
+
+def _records(directory: Path, history: History) -> Iterator[Record]:
+    logs, snapshots = log_files(directory), snapshot_files(directory)
+    if not logs and not snapshots:
+        raise JournalError(f"there is no journal in {directory}")
+    first = base_of(logs[0]) if logs else base_of(snapshots[-1])
+    before = [path for path in snapshots if base_of(path) <= first][-1:] if first else []
+    history.files, history.begin = [*before, *logs], first
+    damaged: list[Damage] = []
+    for path in chain(before, logs):
+        try:
+            yield from read_file(path, damaged.append, last=path == history.files[-1])
+        except (JournalError, OSError) as error:  # compacted away meanwhile, or another version's
+            history.problems.append(f"{path}: {error}")
+    history.problems += [str(damage) for damage in damaged]

@@ -1,0 +1,154 @@
+"""`async_r1 journal` against what really happened: runs of the simulation, journaled."""
+
+import json
+import sqlite3
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from async_r1 import cli
+from async_r1.journal_history import read_history
+from async_r1.journal_tables import Tables
+from async_r1.run_dir import RunDir, write_json
+from async_r1.schema import to_dict
+from async_r1.types import LeaseKind
+from buffer.fates import Fate
+from buffer.journal import FileJournal
+from tests.buffer.fakes import make_config
+from tests.buffer.simulation import World
+
+ETA = 2
+
+
+def journaled_world(path: Path, seed: int, **buffer: Any) -> tuple[World, RunDir]:
+    """A run of 25 steps whose journal is still open, as that of a live run is."""
+    config = make_config(
+        buffer={"group_size": 3, "min_rollouts": 2, "group_deadline_versions": 3, **buffer},
+        learner={"groups_per_update": 2},
+        actors={"max_concurrent": 4, "rollout_token_budget": 5, "segment_tokens": 3},
+        staleness={"eta": ETA},
+    )
+    world = World(
+        config=config,
+        seed=seed,
+        lengths=lambda rng: int(np.ceil(rng.lognormal(2.0, 0.8))),
+        zero_variance=0.2,
+        failures=0.05,
+        turbulence=0.02,
+    )
+    run = RunDir(path)
+    run.config.mkdir(parents=True)
+    write_json(run.resolved, {"config": to_dict(config)})
+    world.core._state.journal = FileJournal(run.journal)
+    world.run(25)
+    world.core._state.journal.flush()
+    return world, run
+
+
+@pytest.fixture(scope="module", params=[0, 1, 2])
+def simulated(request: pytest.FixtureRequest, tmp_path_factory: Any) -> tuple[World, RunDir]:
+    return journaled_world(tmp_path_factory.mktemp("run") / "RUN", request.param)
+
+
+def tables_of(run: RunDir) -> Tables:
+    history = read_history(run.journal)
+    assert history.problems == []
+    return Tables(history, json.loads(run.resolved.read_text())["config"])
+
+
+def test_who_trained_on_what_at_which_version(simulated: tuple[World, RunDir]) -> None:
+    world, run = simulated
+    found = {
+        (row["batch_id"], row["rollout_id"]): (
+            *(row["step"], row["version"], row["group_id"], row["prompt_id"]),
+            *(row["num_tokens"], row["inside_bound"], row["max_staleness"], row["state"]),
+        )
+        for row in tables_of(run).rows("trained")
+    }
+    expected = {}
+    for step, batch in enumerate(world.batches, 1):
+        ends = np.cumsum(batch.completion_lens)
+        for i, rollout_id in enumerate(batch.rollout_ids.tolist()):
+            part = slice(ends[i] - batch.completion_lens[i], ends[i])
+            truth = world.truths[rollout_id]
+            expected[batch.batch_id, rollout_id] = (
+                *(step, batch.policy_version, truth.group_id, truth.prompt_id),
+                *(len(truth.tokens), int(batch.mask[part].sum())),
+                *(batch.policy_version - min(truth.versions), "trained"),
+            )
+    assert found == expected
+
+
+def test_rollouts_are_what_was_sampled(simulated: tuple[World, RunDir]) -> None:
+    world, run = simulated
+    tables = tables_of(run)
+    spans: dict[int, list[int]] = {}
+    for row in tables.rows("spans"):
+        assert row["token_offset"] == len(spans.setdefault(row["rollout_id"], []))
+        spans[row["rollout_id"]] += [row["version"]] * row["num_tokens"]
+    rollouts = {row["rollout_id"]: row for row in tables.rows("rollouts")}
+    trained = {int(i) for batch in world.batches for i in batch.rollout_ids}
+    assert len(trained) > 50
+    for rollout_id in trained:
+        truth = world.truths[rollout_id]
+        assert spans[rollout_id] == truth.versions
+        assert rollouts[rollout_id]["rewards"] == truth.rewards
+        assert rollouts[rollout_id]["finish_reason"] == "stop"
+    for rollout_id, rollout in world.core.book.rollouts.items():
+        row = rollouts[rollout_id]
+        assert row["num_tokens"] == rollout.num_tokens
+        assert row["fate"] == str(rollout.state) or rollout.state == "leased"
+        assert row["prompt_id"] == rollout.prompt.prompt_id
+
+
+def test_leases_are_those_that_were_granted(simulated: tuple[World, RunDir]) -> None:
+    world, run = simulated
+    granted = {
+        (lease.rollout_id, lease.lease_epoch): name.decode().split("/")[0]
+        for name, leases in world.grants
+        for lease in leases
+        if lease.kind is LeaseKind.GENERATE
+    }
+    known = [row for row in tables_of(run).rows("leases") if row["token_offset"] is not None]
+    for row in known:
+        assert granted[row["rollout_id"], row["lease_epoch"]] == row["holder"]
+    assert any(row["token_offset"] for row in known), "no rollout was continued"
+
+
+def test_fates_agree_with_the_accounting_of_the_buffer(simulated: tuple[World, RunDir]) -> None:
+    world, run = simulated
+    row = world.core.stats.selection.take_row(world.version)
+    tables = tables_of(run)
+    closed = {group["group_id"] for group in tables.rows("groups") if group["closed"]}
+    found = Counter(
+        rollout["fate"]
+        for rollout in tables.rows("rollouts")
+        if rollout["num_tokens"] and rollout["group_id"] in closed
+    )
+    for fate in (Fate.FAILED, Fate.EXPIRED, Fate.ZERO_VARIANCE, Fate.TOO_FEW):
+        assert found[fate] == sum(row.get(f"selection/{fate}_rollouts/by_length", [])), fate
+    both = sum(
+        sum(row.get(f"selection/{fate}_rollouts/by_length", []))
+        for fate in (Fate.TRAINED, Fate.MASKED)
+    )
+    assert found["trained"] == both > 0
+
+
+def test_sql_over_a_live_run(
+    simulated: tuple[World, RunDir], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its journal is open and goes on; the database has what was written so far."""
+    world, run = simulated
+    path = tmp_path / "run.sqlite"
+    assert cli.main(["journal", str(run.root), "--sqlite", str(path)]) == 0
+    assert capsys.readouterr().err == ""
+    with sqlite3.connect(path) as database:
+        question = "SELECT version, SUM(inside_bound) FROM trained GROUP BY version"
+        found = dict(database.execute(question))
+    expected: Counter[int] = Counter()
+    for batch in world.batches:
+        expected[batch.policy_version] += int(batch.mask.sum())
+    assert found == expected
