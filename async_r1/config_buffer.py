@@ -45,6 +45,9 @@ class CurriculumConfig:
     """Which prompt is leased next."""
 
     name: Literal["uniform"] = opt("uniform", doc="prompt sampler")
+    screen: int = opt(
+        0, ge=0, doc="rollouts that a group opens with; it grows if some are right; 0: all at once"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

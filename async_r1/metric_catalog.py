@@ -96,6 +96,8 @@ BUFFER = (
     Metric("groups/closed", "groups", "since the last row"),
     Metric("groups/zero_variance", "groups", "closed with equal rewards, so untrained"),
     Metric("groups/failed", "groups", "closed with too few rewards, since others failed"),
+    Metric("groups/screened_out", "groups", "whose first members were all right or all wrong"),
+    Metric("groups/grown", "groups", "whose screening was promising, so that they grew"),
     Metric("groups/expired", "rollouts", "that their group closed without"),
     Metric("groups/dropped_overdue", "groups", "dropped at the draw: older than the bound"),
     Metric("groups/removed", "groups", "that a full table gave up"),

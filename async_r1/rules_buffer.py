@@ -17,6 +17,7 @@ def groups(config: Config) -> Iterator[str]:
             f"buffer.min_rollouts must be <= buffer.group_size={buffer.group_size}, "
             f"got {buffer.min_rollouts}"
         )
+    yield from _screening(config)
     if buffer.max_size < learner.groups_per_update:
         yield (
             f"buffer.max_size must be >= learner.groups_per_update={learner.groups_per_update}, "
@@ -27,6 +28,27 @@ def groups(config: Config) -> Iterator[str]:
             f"learner.ranks must be <= learner.groups_per_update * buffer.group_size="
             f"{learner.groups_per_update * buffer.group_size}, got {learner.ranks}: some would "
             f"have nothing to train"
+        )
+
+
+def _screening(config: Config) -> Iterator[str]:
+    screen, buffer = config.curriculum.screen, config.buffer
+    if not screen:
+        return
+    if not 2 <= screen <= buffer.group_size:
+        yield (
+            f"curriculum.screen must be 0, or >= 2 and <= buffer.group_size={buffer.group_size}, "
+            f"got {screen}: a group grows if some are right and some are not, and one is not both"
+        )
+    if not buffer.refill_max:
+        yield (
+            f"curriculum.screen={screen} needs buffer.refill_max >= 1, got 0: every group screened "
+            f"out would leave its place in the batch empty; 8 serves up to 8 of 9 screened out"
+        )
+    if buffer.keep_zero_variance:
+        yield (
+            f"curriculum.screen={screen} needs buffer.keep_zero_variance=false: it leaves out what "
+            f"that option keeps"
         )
 
 

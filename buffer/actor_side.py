@@ -146,9 +146,12 @@ class ActorSide:
     def _maybe_close(self, group_id: int) -> None:
         state = self._state
         group = state.book.groups.get(group_id)
-        if group is None or not self._close_policy.may_close(
-            group, version=state.version, now=state.now
-        ):
+        if group is None:
+            return
+        if self._close_policy.may_grow(group, version=state.version, now=state.now):
+            self._grow(group)
+            return
+        if not self._close_policy.may_close(group, version=state.version, now=state.now):
             return
         state.book.close_group(group_id)
         closed = self._close(group)
@@ -160,6 +163,15 @@ class ActorSide:
             state.curriculum.abandoned(closed.prompt_index)
         state.drawing.put(closed)
         state.may_draw = True
+
+    def _grow(self, group: Group) -> None:
+        added = self._state.book.grow(group)
+        self._state.stats.counts["groups/grown"] += 1
+        values = {
+            "group_id": group.group_id,
+            "rollout_ids": [rollout.rollout_id for rollout in added],
+        }
+        self._state.journal.append(Message("group_grown", values))
 
     def _close(self, group: Group) -> ClosedGroup:
         state, reward = self._state, self._state.config.reward

@@ -55,7 +55,7 @@ class Drawing:
         """Take a closed group into the table, or let it leave untrained."""
         self._stats.group_closed(group)
         unwanted = group.zero_variance and not self._config.buffer.keep_zero_variance
-        if group.too_few or unwanted:
+        if group.too_few or group.screened_out or unwanted:
             if self.admission.closed_untrained(group.group_id):
                 self.table.rate_limiter.inserted()
         else:

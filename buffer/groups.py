@@ -22,6 +22,7 @@ class Group:
     opened_version: int
     opened_at: float  # seconds, the buffer's clock
     prompt_index: int = -1  # in the training prompts
+    size: int = 0  # members that it grows to, if its screening is promising
 
     @property
     def scored(self) -> list[Rollout]:
@@ -36,6 +37,18 @@ class Group:
     def complete(self) -> bool:
         """Whether nothing more is to come."""
         return len(self.scored) + self.num_failed == len(self.members)
+
+    @property
+    def screening(self) -> bool:
+        """Whether it has only the members that tell if it is worth the others (SPEED, arXiv
+        2506.09016)."""
+        return len(self.members) < self.size
+
+    @property
+    def promising(self) -> bool:
+        """Whether some scored members are right and some are not: there is something to learn."""
+        scored = self.scored
+        return 0 < sum(is_right(rollout.rewards["task"]) for rollout in scored) < len(scored)
 
     @property
     def oldest_version(self) -> int:
@@ -62,6 +75,7 @@ class ClosedGroup:
     num_expired: int = 0
     zero_variance: bool = False
     too_few: bool = False  # scored members, because others failed: it cannot train
+    screened_out: bool = False  # its first members were all right or all wrong: it did not grow
     task_rewards: Float32 = field(default_factory=lambda: np.zeros(0, np.float32))  # [G]
     prompt_index: int = -1  # in the training prompts
 
@@ -88,6 +102,16 @@ class ClosePolicy:
             return True
         due = self.is_due(group, version=version, now=now)
         return due and len(group.scored) >= self.min_rollouts
+
+    def may_grow(self, group: Group, *, version: int, now: float) -> bool:
+        """Whether a screened group goes on with all its members, rather than close.
+
+        Past a deadline it does not, unless it has too few rewards to train.
+        """
+        if not (group.screening and group.complete and group.promising):
+            return False
+        due = self.is_due(group, version=version, now=now)
+        return not (due and len(group.scored) >= self.min_rollouts)
 
     def is_due(self, group: Group, *, version: int, now: float) -> bool:
         """Whether a deadline has passed; it passes for groups in the order of their opening."""
@@ -135,6 +159,7 @@ def close(
         num_expired=len(group.members) - len(scored) - num_failed,
         zero_variance=not too_few and is_zero_variance(rewards),
         too_few=too_few,
+        screened_out=not too_few and group.screening and not group.promising,
         task_rewards=np.asarray([r.rewards["task"] for r in scored], dtype=np.float32),
         prompt_index=group.prompt_index,
     )

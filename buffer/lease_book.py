@@ -12,8 +12,10 @@ from buffer.rollout import Rollout
 class LeaseBook:
     """Rollouts that are not closed yet, by id; ids grow and are never reused."""
 
-    def __init__(self, group_size: int) -> None:
+    def __init__(self, group_size: int, screen: int = 0) -> None:
+        """`screen`: members with which a group opens; 0: all of them."""
         self._group_size = group_size
+        self._screen = screen or group_size
         self._next_rollout = 0
         self._next_group = 0
         self.rollouts: dict[int, Rollout] = {}
@@ -29,10 +31,16 @@ class LeaseBook:
         return len(self.groups)
 
     def open_group(self, prompt: Prompt, version: int, now: float, prompt_index: int = -1) -> Group:
-        """Open a group of pending rollouts on a prompt."""
+        """Open a group of pending rollouts on a prompt.
+
+        Those that it may grow by have their ids already: then ids do not depend on which group
+        grows first, and lower ids are older wherever they are compared.
+        """
+        first = self._next_rollout
+        self._next_rollout += self._group_size
         members = [
-            self._new(prompt, LeaseKind.GENERATE, self._next_group, member)
-            for member in range(self._group_size)
+            self._new(first + member, prompt, LeaseKind.GENERATE, self._next_group, member)
+            for member in range(self._screen)
         ]
         group = Group(
             group_id=self._next_group,
@@ -41,15 +49,28 @@ class LeaseBook:
             opened_version=version,
             opened_at=now,
             prompt_index=prompt_index,
+            size=self._group_size,
         )
         self._next_group += 1
         self.groups[group.group_id] = group
         return group
 
+    def grow(self, group: Group) -> list[Rollout]:
+        """Add the members that a screened group has not got yet; returns them."""
+        first = group.members[0].rollout_id
+        added = [
+            self._new(first + member, group.prompt, LeaseKind.GENERATE, group.group_id, member)
+            for member in range(len(group.members), group.size)
+        ]
+        group.members.extend(added)
+        return added
+
     def open_eval(self, prompts: list[Prompt]) -> list[Rollout]:
         """Pending rollouts for evaluation, one per prompt."""
+        first = self._next_rollout
+        self._next_rollout += len(prompts)
         return [
-            self._new(prompt, LeaseKind.EVAL, EVAL_GROUP, index)
+            self._new(first + index, prompt, LeaseKind.EVAL, EVAL_GROUP, index)
             for index, prompt in enumerate(prompts)
         ]
 
@@ -108,9 +129,11 @@ class LeaseBook:
             if not self._held[holder]:
                 del self._held[holder]
 
-    def _new(self, prompt: Prompt, kind: LeaseKind, group_id: int, member: int) -> Rollout:
+    def _new(
+        self, rollout_id: int, prompt: Prompt, kind: LeaseKind, group_id: int, member: int
+    ) -> Rollout:
         rollout = Rollout(
-            rollout_id=self._next_rollout,
+            rollout_id=rollout_id,
             group_id=group_id,
             member=member,
             prompt=prompt,
@@ -118,7 +141,6 @@ class LeaseBook:
             on_lease=self._on_lease,
             on_free=self._on_free,
         )
-        self._next_rollout += 1
-        self.rollouts[rollout.rollout_id] = rollout
+        self.rollouts[rollout_id] = rollout
         self._queue.push(rollout)
         return rollout

@@ -39,7 +39,7 @@ class BufferState:
                 keep_zero_variance=config.buffer.keep_zero_variance,
             )
         )
-        self.book = LeaseBook(config.buffer.group_size)
+        self.book = LeaseBook(config.buffer.group_size, config.curriculum.screen)
         self.drawing = Drawing(config, self.stats)
         self.prompts = task.prompts("train")
         self.curriculum = make_curriculum(config, self.prompts)

@@ -19,6 +19,8 @@ _COUNTS = (
     "groups/closed",
     "groups/zero_variance",
     "groups/failed",
+    "groups/screened_out",
+    "groups/grown",
     "groups/expired",
     "groups/dropped_overdue",
     "groups/removed",
@@ -51,6 +53,7 @@ class BufferStats:
         self.counts["groups/closed"] += 1
         self.counts["groups/zero_variance"] += group.zero_variance
         self.counts["groups/failed"] += group.too_few
+        self.counts["groups/screened_out"] += group.screened_out
         self.counts["groups/expired"] += group.num_expired
 
     def reward_failed(self, rollout: Rollout) -> None:

@@ -73,6 +73,16 @@ def test_these_can_be_launched(values: dict[str, Any]) -> None:
         ),
         ({"buffer": {"group_size": 1, "min_rollouts": 1}}, "buffer.group_size must be >= 2"),
         ({"buffer": {"min_rollouts": 9}}, "buffer.min_rollouts must be <= buffer.group_size=8"),
+        ({"curriculum": {"screen": 1}}, "curriculum.screen must be 0, or >= 2 and <= buffer.gro"),
+        ({"curriculum": {"screen": 9}}, "curriculum.screen must be 0, or >= 2 and <= buffer.gro"),
+        ({"curriculum": {"screen": 4}}, "curriculum.screen=4 needs buffer.refill_max >= 1, got 0"),
+        (
+            {
+                "curriculum": {"screen": 4},
+                "buffer": {"refill_max": 8, "keep_zero_variance": True},
+            },
+            "curriculum.screen=4 needs buffer.keep_zero_variance=false",
+        ),
         ({"buffer": {"max_size": 31}}, "buffer.max_size must be >= learner.groups_per_update=32"),
         (
             {"buffer": {"samples_per_insert": 2.0}},

@@ -77,7 +77,10 @@ def check_accounting(world: "World") -> None:
     too_few = {group.group_id for group in world.closed if group.too_few}
     assert len(too_few) == counts["groups/failed"]
     assert not too_few & (set(world.trained) | kept | zero)
-    gone = closed - set(world.trained) - kept - too_few
+    screened_out = {group.group_id for group in world.closed if group.screened_out}
+    assert len(screened_out) == counts["groups/screened_out"]
+    assert not screened_out & (set(world.trained) | kept | too_few)
+    gone = closed - set(world.trained) - kept - too_few - screened_out
     if not world.config.buffer.keep_zero_variance:
         assert not zero & (set(world.trained) | kept)
         gone -= zero

@@ -3,6 +3,7 @@
 from itertools import product
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,6 +38,44 @@ def test_may_close() -> None:
             expected = num_scored == 4 or (bool(late) and num_scored >= 2)
             group = group_of(num_scored)
             assert policy.may_close(group, version=version, now=now) == expected
+
+
+@pytest.mark.parametrize("num_scored", range(5))
+@pytest.mark.parametrize("equal", [None, 0.0, 1.0])
+def test_may_grow(num_scored: int, equal: float | None) -> None:
+    """Opened with 4 of 8: it grows if all are scored, some right and some wrong, unless a deadline
+    (3 versions) has passed and those scored suffice to train."""
+    for min_rollouts, version in product([2, 4, 6], [2, 4, 5, 9]):
+        group = group_of(num_scored)
+        group.size = 8
+        for i, rollout in enumerate(group.scored):
+            rollout.rewards = {"task": float(i % 2) if equal is None else equal, "total": 0.0}
+        policy = ClosePolicy(min_rollouts, 0.0, 3)
+        due = version >= 5
+        grows = num_scored == 4 and equal is None and not (due and min_rollouts <= 4)
+        assert policy.may_grow(group, version=version, now=0.0) is grows
+        group.size = 4  # it has all that it is to have
+        assert not policy.may_grow(group, version=version, now=0.0)
+
+
+def test_screened_out_is_judged_on_the_task_and_not_on_the_total() -> None:
+    for size, tasks, expected in [
+        (4, [1, 1], True),
+        (4, [0, 0], True),
+        (4, [0, 1], False),  # closed at a deadline
+        (2, [1, 1], False),
+    ]:
+        members = [scored_rollout(i, total=float(i), task=task) for i, task in enumerate(tasks)]
+        group = Group(
+            group_id=0,
+            prompt=make_prompt(0),
+            members=members,
+            opened_version=0,
+            opened_at=0.0,
+            size=size,
+        )
+        closed = close(group, min_rollouts=2)
+        assert closed.screened_out is expected and not closed.zero_variance
 
 
 def test_late_members_expire_and_do_not_count() -> None:
