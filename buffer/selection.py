@@ -64,7 +64,7 @@ class Selection:
                 self._leave(rollout.rollout_id, Fate.EXPIRED)
             elif closed.too_few:
                 self._leave(rollout.rollout_id, Fate.TOO_FEW)
-            elif unwanted:
+            elif unwanted or closed.screened_out:
                 self._leave(rollout.rollout_id, Fate.ZERO_VARIANCE)
 
     def drawn(self, rollouts: Iterable[Rollout], version: int, staleness: Staleness) -> None:
