@@ -101,6 +101,11 @@ BUFFER = (
     Metric("groups/expired", "rollouts", "that their group closed without"),
     Metric("groups/dropped_overdue", "groups", "dropped at the draw: older than the bound"),
     Metric("groups/removed", "groups", "that a full table gave up"),
+    Metric(
+        "staleness/admission_blocked", "times", "leasing stopped, with a slot free, at the horizon"
+    ),
+    Metric("staleness/in_flight_overdue", "groups", "with too old a token before they closed"),
+    Metric("staleness/draws_waited", "batches", "held for an overdue group (overdue=wait)"),
     Metric("reward/errors", "rollouts", "without a reward, since scoring failed; left out"),
     Metric("reward/timeouts", "rollouts", "of them, because scoring took too long"),
     Metric(

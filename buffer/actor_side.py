@@ -58,14 +58,24 @@ class ActorSide:
                 break
             self._maybe_close(group_id)
 
+    def notice_overdue(self) -> None:
+        """Live groups of which a token is too old for any draw to come are counted; under `drop`,
+        which would drop them at the draw, they leave now, and their slots are free."""
+        state = self._state
+        earliest = state.drawing.earliest_turn(state.version)
+        live = list(state.book.groups.values())
+        for group in state.drawing.staleness.overdue_in_flight(live, earliest):
+            state.stats.counts["staleness/in_flight_overdue"] += not group.overdue
+            group.overdue = True
+            if state.config.staleness.overdue == "drop":
+                self._leave(group, overdue=True)
+
     def revoke_all(self) -> None:
         """The run is over: what is in flight will not train."""
         book = self._state.book
         for group_id, group in list(book.groups.items()):
+            self._revoke(group)
             for rollout in group.members:
-                if rollout.holder is not None:
-                    values = {"rollout_id": rollout.rollout_id, "lease_epoch": rollout.lease_epoch}
-                    self._state.send(rollout.holder, "revoked", **values)
                 rollout.expire()
             book.close_group(group_id)
             self._state.curriculum.abandoned(group.prompt_index)
@@ -153,16 +163,29 @@ class ActorSide:
             return
         if not self._close_policy.may_close(group, version=state.version, now=state.now):
             return
-        state.book.close_group(group_id)
-        closed = self._close(group)
+        self._leave(group)
+
+    def _leave(self, group: Group, *, overdue: bool = False) -> None:
+        """Close a group; whoever still samples for it hears so at once."""
+        state = self._state
+        self._revoke(group)
+        state.book.close_group(group.group_id)
+        closed = self._close(group, overdue)
         state.stats.selection.closed(group, closed)
-        state.journal.append(Message("group_closed", {"group_id": group_id}))
-        if closed.rollouts:
+        values = {"group_id": group.group_id, "overdue": overdue}
+        state.journal.append(Message("group_closed", values))
+        if closed.rollouts and not overdue:
             state.curriculum.observe(outcome_of(closed))
         else:
             state.curriculum.abandoned(closed.prompt_index)
         state.drawing.put(closed)
         state.may_draw = True
+
+    def _revoke(self, group: Group) -> None:
+        for rollout in group.members:
+            if rollout.holder is not None:
+                values = {"rollout_id": rollout.rollout_id, "lease_epoch": rollout.lease_epoch}
+                self._state.send(rollout.holder, "revoked", **values)
 
     def _grow(self, group: Group) -> None:
         added = self._state.book.grow(group)
@@ -173,7 +196,7 @@ class ActorSide:
         }
         self._state.journal.append(Message("group_grown", values))
 
-    def _close(self, group: Group) -> ClosedGroup:
+    def _close(self, group: Group, overdue: bool) -> ClosedGroup:
         state, reward = self._state, self._state.config.reward
         shuffle = length_weight = None
         if reward.shuffle:
@@ -186,6 +209,7 @@ class ActorSide:
             shuffle,
             length_weight=length_weight,
             min_rollouts=state.config.buffer.min_rollouts,
+            overdue=overdue,
         )
 
     def _open_group(self) -> Group | None:

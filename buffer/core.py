@@ -152,6 +152,7 @@ class BufferCore:
             self._version_row()
             self.evals.published(version)
             self._actors.close_due_groups()
+            self._actors.notice_overdue()
 
     def _on_finish(self, peer: bytes, message: Message) -> None:
         self._finish_peer, self._state.finishing = peer, True

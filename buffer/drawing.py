@@ -30,6 +30,7 @@ class Drawing:
         self._rng = np.random.default_rng([config.seed, 1])
         self._num_batches = 0
         self._barren_quotas = 0
+        self._waited_for = -1  # batches drawn when a draw last waited for an overdue group
         self._draws_at: Counter[int] = Counter()  # draws for each version
         # Under `force` tokens of exactly that age are wanted, whatever the leases are bound to.
         oldest = max(config.staleness.eta, config.staleness.force)
@@ -55,7 +56,7 @@ class Drawing:
         """Take a closed group into the table, or let it leave untrained."""
         self._stats.group_closed(group)
         unwanted = group.zero_variance and not self._config.buffer.keep_zero_variance
-        if group.too_few or group.screened_out or unwanted:
+        if group.untrainable or unwanted:
             if self.admission.closed_untrained(group.group_id):
                 self.table.rate_limiter.inserted()
         else:
@@ -91,6 +92,9 @@ class Drawing:
         if not count or not self.table.rate_limiter.can_sample(slots):
             return None
         if self.staleness.must_wait(self._left_behind(version, live)):
+            if self._waited_for != self._num_batches:
+                self._waited_for = self._num_batches
+                self._stats.counts["staleness/draws_waited"] += 1
             return None
         draw = self.table.sample(count, self._rng)
         self.table.rate_limiter.sampled(slots - count)
@@ -109,6 +113,11 @@ class Drawing:
             staleness=self.staleness,
             info={**self._stats.take_draw_info(), "groups/usable": len(self.table)},
         )
+
+    def earliest_turn(self, version: int) -> int:
+        """The version that trains what would close now, if it were drawn next."""
+        drawn = sum(count for at, count in self._draws_at.items() if at >= version)
+        return version + drawn // self.admission.draws_per_version
 
     def waits_for(self, version: int, live: list[Group]) -> str:
         """Why there is no batch now, for an error or a person."""

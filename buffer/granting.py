@@ -139,6 +139,7 @@ class Granting:
     def _note_blocked(self, blocked: bool) -> None:
         if blocked and self._blocked_since is None:
             self._blocked_since = self._now
+            self._stats.counts["staleness/admission_blocked"] += 1
         elif not blocked and self._blocked_since is not None:
             self._blocked_s += self._now - self._blocked_since
             self._blocked_since = None

@@ -23,6 +23,7 @@ class Group:
     opened_at: float  # seconds, the buffer's clock
     prompt_index: int = -1  # in the training prompts
     size: int = 0  # members that it grows to, if its screening is promising
+    overdue: bool = False  # its oldest token cannot train any more
 
     @property
     def scored(self) -> list[Rollout]:
@@ -37,6 +38,12 @@ class Group:
     def complete(self) -> bool:
         """Whether nothing more is to come."""
         return len(self.scored) + self.num_failed == len(self.members)
+
+    @property
+    def oldest_token(self) -> int | None:
+        """Lowest version of any of its tokens."""
+        started = [rollout.oldest_version for rollout in self.members if rollout.num_tokens]
+        return min(started, default=None)
 
     @property
     def screening(self) -> bool:
@@ -76,8 +83,14 @@ class ClosedGroup:
     zero_variance: bool = False
     too_few: bool = False  # scored members, because others failed: it cannot train
     screened_out: bool = False  # its first members were all right or all wrong: it did not grow
+    overdue: bool = False  # it left before its end, since it would have been dropped at the draw
     task_rewards: Float32 = field(default_factory=lambda: np.zeros(0, np.float32))  # [G]
     prompt_index: int = -1  # in the training prompts
+
+    @property
+    def untrainable(self) -> bool:
+        """Whether it leaves untrained, whatever its rewards."""
+        return self.too_few or self.screened_out or self.overdue
 
     @property
     def right(self) -> list[bool]:
@@ -126,6 +139,7 @@ def close(
     *,
     length_weight: float | None = None,
     min_rollouts: int = 1,
+    overdue: bool = False,
 ) -> ClosedGroup:
     """Close a group: late members expire, rewards become advantages. Failed members are left out,
     as if they had never been leased: a reward of 0 would be a lie about them.
@@ -136,10 +150,11 @@ def close(
         length_weight: of Kimi k1.5's length reward, which is recorded as "length" and added to the
             totals; None: it is not scored.
         min_rollouts: scored members with which a group can train in spite of failures.
+        overdue: it leaves now, because a token of it is too old for any draw to come.
     """
     scored, num_failed = group.scored, group.num_failed
-    too_few = len(scored) < min(min_rollouts, len(group.members))
-    assert scored or num_failed, group.group_id
+    too_few = len(scored) < min(min_rollouts, len(group.members)) and not overdue
+    assert scored or num_failed or overdue, group.group_id
     for rollout in group.members:
         if rollout.state not in (RolloutState.SCORED, RolloutState.FAILED):
             rollout.expire()
@@ -157,9 +172,10 @@ def close(
         oldest_version=min([r.oldest_version for r in scored], default=group.opened_version),
         newest_version=max([r.newest_version for r in scored], default=group.opened_version),
         num_expired=len(group.members) - len(scored) - num_failed,
-        zero_variance=not too_few and is_zero_variance(rewards),
+        zero_variance=not (too_few or overdue) and is_zero_variance(rewards),
         too_few=too_few,
-        screened_out=not too_few and group.screening and not group.promising,
+        screened_out=not (too_few or overdue) and group.screening and not group.promising,
+        overdue=overdue,
         task_rewards=np.asarray([r.rewards["task"] for r in scored], dtype=np.float32),
         prompt_index=group.prompt_index,
     )

@@ -39,7 +39,7 @@ class LeaseBook:
         first = self._next_rollout
         self._next_rollout += self._group_size
         members = [
-            self._new(first + member, prompt, LeaseKind.GENERATE, self._next_group, member)
+            self._new(first + member, prompt, version, self._next_group, member)
             for member in range(self._screen)
         ]
         group = Group(
@@ -59,7 +59,7 @@ class LeaseBook:
         """Add the members that a screened group has not got yet; returns them."""
         first = group.members[0].rollout_id
         added = [
-            self._new(first + member, group.prompt, LeaseKind.GENERATE, group.group_id, member)
+            self._new(first + member, group.prompt, group.opened_version, group.group_id, member)
             for member in range(len(group.members), group.size)
         ]
         group.members.extend(added)
@@ -70,7 +70,7 @@ class LeaseBook:
         first = self._next_rollout
         self._next_rollout += len(prompts)
         return [
-            self._new(first + index, prompt, LeaseKind.EVAL, EVAL_GROUP, index)
+            self._new(first + index, prompt, 0, EVAL_GROUP, index)
             for index, prompt in enumerate(prompts)
         ]
 
@@ -86,9 +86,11 @@ class LeaseBook:
     def next(self, version: int, open_group: Callable[[], Group | None]) -> Rollout | None:
         """The rollout to lease now, or None.
 
-        Evaluation first, then rollouts that only lack a score, then suspended ones that became
+        Evaluation first, then rollouts that only lack a score, then suspended ones that are
         eligible (oldest first), then members never leased, then a new group. A suspended rollout
-        is eligible once the version advanced, or when nothing else can be leased.
+        is eligible once the version has advanced since its group was opened, or when nothing else
+        can be leased. (Since its suspension would let a long rollout fall behind by a version at
+        every lease: in simulation twice as many tokens were overdue, docs/architecture.md.)
         """
         found = self._queue.first(version)
         if found is not None and found[0] < Rank.INELIGIBLE:
@@ -130,14 +132,15 @@ class LeaseBook:
                 del self._held[holder]
 
     def _new(
-        self, rollout_id: int, prompt: Prompt, kind: LeaseKind, group_id: int, member: int
+        self, rollout_id: int, prompt: Prompt, opened_version: int, group_id: int, member: int
     ) -> Rollout:
         rollout = Rollout(
             rollout_id=rollout_id,
             group_id=group_id,
             member=member,
             prompt=prompt,
-            kind=kind,
+            kind=LeaseKind.EVAL if group_id == EVAL_GROUP else LeaseKind.GENERATE,
+            opened_version=opened_version,
             on_lease=self._on_lease,
             on_free=self._on_free,
         )

@@ -18,9 +18,9 @@ class Rank(IntEnum):
 
     EVAL = 0
     UNSCORED = 1
-    ELIGIBLE = 2  # suspended
+    ELIGIBLE = 2  # suspended, of a group that an earlier version opened
     PENDING = 3
-    INELIGIBLE = 4  # suspended; a new group goes before it
+    INELIGIBLE = 4  # suspended, of this version's groups: a new group goes before it
 
 
 def rank_of(rollout: Rollout, version: int) -> Rank:
@@ -31,7 +31,7 @@ def rank_of(rollout: Rollout, version: int) -> Rank:
         return Rank.UNSCORED
     if rollout.state is RolloutState.PENDING:
         return Rank.PENDING
-    return Rank.ELIGIBLE if rollout.suspended_version < version else Rank.INELIGIBLE
+    return Rank.ELIGIBLE if rollout.opened_version < version else Rank.INELIGIBLE
 
 
 class LeaseQueue:
@@ -63,7 +63,7 @@ class LeaseQueue:
         return rollout.can_lease and rank_of(rollout, self._version) is rank
 
     def _advance(self, version: int) -> None:
-        """A new version makes those eligible that were suspended before it."""
+        """A new version makes those eligible whose groups were opened before it."""
         if version == self._version:
             return
         assert version > self._version, (version, self._version)

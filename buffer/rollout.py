@@ -58,6 +58,7 @@ class Rollout:
     member: int
     prompt: Prompt
     kind: LeaseKind = LeaseKind.GENERATE
+    opened_version: int = 0  # at which its group was opened
     state: RolloutState = RolloutState.PENDING
     holder: bytes | None = None
     lease_epoch: int = 0  # of the latest lease; 0: never leased

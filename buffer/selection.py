@@ -60,6 +60,8 @@ class Selection:
             self._waiting[rollout.rollout_id] = entry
             if rollout.state is RolloutState.FAILED:
                 self._leave(rollout.rollout_id, Fate.FAILED)
+            elif closed.overdue:
+                self._leave(rollout.rollout_id, Fate.OVERDUE)
             elif rollout.state is not RolloutState.SCORED:
                 self._leave(rollout.rollout_id, Fate.EXPIRED)
             elif closed.too_few:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from async_r1.types import UInt8
-from buffer.groups import ClosedGroup
+from buffer.groups import ClosedGroup, Group
 
 Overdue = Literal["mask", "wait", "drop"]
 
@@ -50,6 +50,15 @@ class Staleness:
         # The mask is monotone in the version: the oldest token tells of all, the newest of any.
         decisive = group.oldest_version if self.overdue == "drop" else group.newest_version
         return consumed_at - decisive > self.eta
+
+    def overdue_in_flight(self, live: Iterable[Group], earliest_turn: int) -> list[Group]:
+        """Groups with a token that is outside the bound even if they are the next to be drawn."""
+        found = []
+        for group in live:
+            oldest = group.oldest_token
+            if oldest is not None and earliest_turn - oldest > self.eta:
+                found.append(group)
+        return found
 
     def must_wait(self, left: Iterable[Left]) -> bool:
         """Under `wait`: whether a draw must wait for a live group.

@@ -19,7 +19,7 @@ def naive_next(book: LeaseBook, version: int, can_open: bool) -> tuple[str, int]
             lists[1].append(rollout)
         elif rollout.state is RolloutState.PENDING:
             lists[3].append(rollout)
-        elif rollout.suspended_version < version:
+        elif book.groups[rollout.group_id].opened_version < version:
             lists[2].append(rollout)
         else:
             lists[4].append(rollout)

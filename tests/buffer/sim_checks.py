@@ -11,7 +11,7 @@ from tests.buffer.fakes import logprobs_of, prompt_tokens
 if TYPE_CHECKING:
     from tests.buffer.simulation import World
 
-ERRORS = "reward/errors"
+COUNTED = ("groups/", "staleness/", "reward/errors")
 
 
 def check_core(world: "World") -> None:
@@ -67,7 +67,7 @@ def check_accounting(world: "World") -> None:
     counts: Counter[str] = Counter()
     for stream, row in world.rows:
         if stream == "buffer":
-            counts.update({k: v for k, v in row.items() if k.startswith("groups/") or k == ERRORS})
+            counts.update({k: v for k, v in row.items() if k.startswith(COUNTED)})
     counts.update(world.core.stats.counts)
     closed = {group.group_id for group in world.closed}
     assert len(closed) == len(world.closed) == counts["groups/closed"]
@@ -80,7 +80,11 @@ def check_accounting(world: "World") -> None:
     screened_out = {group.group_id for group in world.closed if group.screened_out}
     assert len(screened_out) == counts["groups/screened_out"]
     assert not screened_out & (set(world.trained) | kept | too_few)
-    gone = closed - set(world.trained) - kept - too_few - screened_out
+    overdue = {group.group_id for group in world.closed if group.overdue}
+    assert not overdue & (set(world.trained) | kept | too_few | screened_out)
+    if world.config.staleness.overdue == "drop":
+        assert len(overdue) == counts["staleness/in_flight_overdue"]
+    gone = closed - set(world.trained) - kept - too_few - screened_out - overdue
     if not world.config.buffer.keep_zero_variance:
         assert not zero & (set(world.trained) | kept)
         gone -= zero

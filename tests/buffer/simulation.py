@@ -49,6 +49,7 @@ class World:
     rows: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     trained: Counter[int] = field(default_factory=Counter)
     closed: list[ClosedGroup] = field(default_factory=list)
+    drawn_before: list[int] = field(default_factory=list)  # batches, when each of `closed` closed
     grants: list[tuple[bytes, list[Lease]]] = field(default_factory=list)
     error: AsyncR1Error | None = None
     finished: bool = False
@@ -67,6 +68,7 @@ class World:
 
         def put(group: ClosedGroup) -> None:
             self.closed.append(group)
+            self.drawn_before.append(self.num_drawn)
             observe(group)
 
         self.core.drawing.put = put  # type: ignore[method-assign]
@@ -216,6 +218,11 @@ class World:
             elif peer in by_name:
                 by_name[peer].inbox.append(message)
         check_core(self)
+
+    @property
+    def num_drawn(self) -> int:
+        """Batches that the buffer has drawn, those on their way included."""
+        return len(self.batches) + sum(message.kind == "batch" for message in self.to_learner)
 
     def is_current(self, lease: Lease) -> bool:
         known = self.core.book.rollouts.get(lease.rollout_id)

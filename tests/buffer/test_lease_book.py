@@ -19,8 +19,8 @@ def nothing() -> None:
     """No new group is admitted."""
 
 
-def opener(book: LeaseBook) -> Callable[[], Group]:
-    return lambda: book.open_group(make_prompt(99), VERSION, 0.0)
+def opener(book: LeaseBook, version: int = VERSION) -> Callable[[], Group]:
+    return lambda: book.open_group(make_prompt(99), version, 0.0)
 
 
 def suspend(rollout: Rollout, version: int) -> Rollout:
@@ -47,14 +47,15 @@ def book() -> LeaseBook:
 
 def test_order(book: LeaseBook) -> None:
     """Evaluation, unscored, eligible suspended, pending, a new group, ineligible suspended."""
-    group = book.open_group(make_prompt(0), 0, 0.0)
-    ineligible = suspend(group.members[0], VERSION)
-    pending = group.members[1]
-    eligible = suspend(group.members[2], VERSION - 1)
-    later = book.open_group(make_prompt(1), 0, 0.0).members
-    later_eligible, unscored = suspend(later[0], VERSION - 2), finish(later[1])
+    first = book.open_group(make_prompt(0), VERSION - 2, 0.0).members
+    eligible, unscored = suspend(first[0], VERSION), finish(first[1])
+    second = book.open_group(make_prompt(1), VERSION - 1, 0.0).members
+    also_eligible = suspend(second[1], VERSION - 1)
+    third = book.open_group(make_prompt(2), VERSION, 0.0).members
+    ineligible = suspend(third[1], VERSION)
     (evaluation,) = book.open_eval([make_prompt(0, "eval")])
-    expected = [evaluation, unscored, eligible, later_eligible, pending, later[2]]
+    pending = [first[2], second[0], second[2], third[0], third[2]]
+    expected = [evaluation, unscored, eligible, also_eligible, *pending]
     for rollout in expected:
         assert book.next(VERSION, nothing) is rollout
         lease_to(rollout, version=VERSION)
@@ -67,11 +68,15 @@ def test_order(book: LeaseBook) -> None:
     assert book.next(VERSION, nothing) is None
 
 
-def test_suspended_becomes_eligible_once_the_version_advanced(book: LeaseBook) -> None:
-    group = book.open_group(make_prompt(0), 0, 0.0)
+def test_suspended_is_eligible_once_the_version_advanced_since_its_group_opened(
+    book: LeaseBook,
+) -> None:
+    group = book.open_group(make_prompt(0), 3, 0.0)
     suspended = suspend(group.members[0], 3)
     assert book.next(3, nothing) is group.members[1]  # a pending member goes first
     assert book.next(4, nothing) is suspended
+    suspend(suspended, 4)
+    assert book.next(4, nothing) is suspended  # it does not wait for version 5
 
 
 def test_suspended_eval_and_unscored_eval_go_first(book: LeaseBook) -> None:
@@ -154,7 +159,7 @@ def test_random_books_against_the_slow_sort() -> None:
                 can_open = bool(rng.random() < 0.5)
                 expected = naive_next(book, version, can_open)
                 known = set(book.rollouts)
-                found = book.next(version, opener(book) if can_open else nothing)
+                found = book.next(version, opener(book, version) if can_open else nothing)
                 if found is None:
                     assert expected is None
                 elif found.rollout_id in known:

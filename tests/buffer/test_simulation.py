@@ -123,13 +123,19 @@ def test_overdue_wait_never_masks_and_never_drops() -> None:
 
 
 def test_overdue_drop_never_ships_a_group_with_an_overdue_token() -> None:
-    dropped = 0
-    for seed in range(15):
+    at_draw = in_flight = 0
+    for seed in range(25):
         world = wide_world(seed, "drop")
         world.run(8)
         assert max(world.staleness()) <= world.config.staleness.eta
-        dropped += sum(row.get("groups/dropped_overdue", 0) for _, row in world.rows)
-    assert dropped > 5
+        at_draw += sum(row.get("groups/dropped_overdue", 0) for _, row in world.rows)
+        for group, drawn in zip(world.closed, world.drawn_before, strict=True):
+            if group.overdue and drawn < len(world.batches):  # no draw could have taken it
+                members = [t for t in world.truths.values() if t.group_id == group.group_id]
+                oldest = min(version for truth in members for version in truth.versions)
+                assert world.batches[drawn].policy_version - oldest > world.config.staleness.eta
+                in_flight += 1
+    assert at_draw > 0 and in_flight > 5
 
 
 def test_overdue_mask_trains_the_rest_of_what_it_masks() -> None:
