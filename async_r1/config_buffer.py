@@ -1,9 +1,34 @@
 """Options of what is sampled: groups, table and journal; curriculum; staleness."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from async_r1.schema import opt
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorityConfig:
+    """What `sampler=prioritized` and `remover=lowest_priority` go by (docs/replay.md)."""
+
+    factors: list[
+        Literal[
+            "constant",
+            "abs_advantage",
+            "length_corrected_advantage",
+            "learnability",
+            "recency",
+            "surprise",
+        ]
+    ] = opt(["abs_advantage"], doc="whose product is an item's priority")
+    alpha: float = opt(0.6, ge=0, doc="exponent of the priority; 0: age and priority do not matter")
+    epsilon: float = opt(0.01, gt=0, doc="added to the product, so that nothing is never drawn")
+    decay_versions: float = opt(
+        8.0, ge=0, doc="age at which the priority fell to 1/e [versions]; 0: it does not age"
+    )
+    uniform_mix: float = opt(0.1, ge=0, le=1, doc="share of a draw that ignores priorities")
+    beta0: float = opt(0.4, ge=0, le=1, doc="exponent of the importance weights at version 0")
+    beta1: float = opt(1.0, ge=0, le=1, doc="the same after beta_versions")
+    beta_versions: int = opt(0, ge=0, doc="versions of the annealing; 0: all of the run")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +44,18 @@ class BufferConfig:
     max_unusable_publishes: int = opt(
         50, ge=1, doc="batches' worth of groups without a usable one before the run stops"
     )
-    sampler: Literal["fifo", "uniform"] = opt("fifo", doc="which groups a batch takes")
-    remover: Literal["fifo"] = opt("fifo", doc="which group leaves a full table")
-    item: Literal["group"] = opt("group", doc="what is sampled")
+    sampler: Literal["fifo", "lifo", "uniform", "prioritized"] = opt(
+        "fifo", doc="which items a batch takes"
+    )
+    remover: Literal["fifo", "lowest_priority"] = opt(
+        "fifo", doc="which item leaves a full table"
+    )
+    item: Literal["group", "rollout"] = opt("group", doc="what is sampled and removed")
+    priority: PriorityConfig = field(default_factory=PriorityConfig)
+    min_size: int = opt(0, ge=0, doc="closed groups before the first batch")
     max_size: int = opt(4096, ge=1, doc="groups kept")
-    max_times_sampled: int = opt(1, ge=1, doc="times a group may be trained")
-    samples_per_insert: float = opt(1.0, gt=0, doc="replay ratio")
+    max_times_sampled: int = opt(1, ge=1, doc="times an item may be trained")
+    samples_per_insert: float = opt(1.0, ge=1, doc="replay ratio")
     samples_per_insert_tolerance: float = opt(1.0, ge=0, doc="slack, in batches")
     wait_timeout_s: float = opt(600.0, gt=0, doc="deadline of a batch request")
     selection_window: int = opt(

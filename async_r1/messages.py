@@ -244,6 +244,8 @@ def write_batch(batch: Batch) -> Message:
         "batch_id": batch.batch_id,
         "policy_version": batch.policy_version,
         "info": batch.info,
+        "num_items": batch.num_items,
+        "beta": batch.beta,
     }
     return Message("batch", values, {name: getattr(batch, name) for name, _ in _BATCH_ARRAYS})
 
@@ -267,12 +269,32 @@ def read_batch(message: Message) -> Batch:
             expected = int(arrays["prompt_lens"].sum())
         if len(array) != expected:
             raise WireError(f"batch.{name} must have {expected} elements, got {len(array)}")
+    beta = get(message, "beta", float)
+    if not 0 <= beta <= 1 or (beta and not (arrays["inclusion_probs"] > 0).all()):
+        raise WireError(f"batch.beta={beta!r} must be in [0, 1], inclusion_probs above 0")
     return Batch(
+        num_items=_natural(message, "num_items"),
+        beta=beta,
         batch_id=_natural(message, "batch_id"),
         policy_version=_natural(message, "policy_version"),
         info=get(message, "info", dict),
         **arrays,
     )
+
+
+def read_surprise(message: Message) -> tuple[list[int], list[float]]:
+    """Items and their surprise [n] of a `step_done` message; both empty if it brings none.
+
+    Raises:
+        WireError: one comes without the other, or a value is NaN, infinite or negative.
+    """
+    if not {"item_ids", "surprise"} & message.arrays.keys():
+        return [], []
+    item_ids = _token_ids(message, "item_ids")
+    surprise = _array(message, "surprise", "f4", len(item_ids))
+    if not (np.isfinite(surprise) & (surprise >= 0)).all():
+        raise WireError("step_done.surprise must be finite and >= 0")
+    return item_ids.tolist(), surprise.tolist()
 
 
 def _natural(message: Message, name: str) -> int:

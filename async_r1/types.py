@@ -121,7 +121,8 @@ class Score:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What the learner trains on: whole groups drawn for one version, rollouts concatenated.
+    """What the learner trains on: items drawn for one version, rollouts concatenated. An item is a
+    whole group, or, with `buffer.item=rollout`, one member of it.
 
     Tokens of rollout r are `[offsets[r]:offsets[r + 1]]` of the flat arrays, where
     `offsets = concatenate([0], cumsum(completion_lens))`; prompts likewise.
@@ -147,6 +148,8 @@ class Batch:
     levels: Int32  # [R]
     truncated: UInt8  # [R]
     info: dict[str, Any] = field(default_factory=dict)  # scalars for the metrics row
+    num_items: int = 0  # in the table when the batch was drawn (N)
+    beta: float = 0.0  # of the importance weights (n / (N * inclusion_probs)) ** beta; 0: none
 
     @property
     def num_rollouts(self) -> int:

@@ -23,6 +23,7 @@ class Admission:
     eta: int
     refill_max: int
     samples_per_insert: float = 1.0
+    slots_per_group: int = 1  # G, if rollouts are drawn one by one: all numbers are theirs then
     leased: float = 0.0  # slots given out and not given back
     refills: int = 0  # since the last draw
     _closed: dict[int, bool] = field(default_factory=dict)  # group id: whether it can be drawn
@@ -35,7 +36,7 @@ class Admission:
 
     def opened(self) -> None:
         """A group was leased."""
-        self.leased += 1
+        self.leased += self.slots_per_group
 
     def closed_usable(self, group_id: int) -> None:
         """A group closed and can be drawn."""
@@ -55,10 +56,14 @@ class Admission:
         return True
 
     def became_unusable(self, group_id: int, times_sampled: int = 0) -> None:
-        """A group left without being drawn (again); one slot of it still belongs to a draw.
+        """A group left without being drawn (again); one slot of it still belongs to a draw, unless
+        it has served all of its draws.
 
         Draws that it was to serve beyond that one are given back.
         """
+        if times_sampled >= self.samples_per_insert:
+            self._forget(group_id)
+            return
         self._close(group_id, False)
         lost = max(0.0, self.samples_per_insert - times_sampled - 1)
         self.leased -= lost / self.samples_per_insert
@@ -88,14 +93,29 @@ class Admission:
         """Those of them that can be drawn."""
         return {group_id for group_id, usable in self._closed.items() if usable}
 
-    def drawn(self, left: Collection[int]) -> None:
-        """A draw consumed its quota; `left` of the drawn groups will not be drawn again."""
-        for group_id in self.quota():
-            if not self._closed[group_id]:
-                self._forget(group_id)
-        for group_id in left:
+    def drawn(self, left: Collection[int]) -> list[int]:
+        """A draw consumed its quota; `left` of the drawn groups will not be drawn again.
+
+        Returns the groups of the quota that made it short.
+        """
+        untrained = [group_id for group_id in self.quota() if not self._closed[group_id]]
+        for group_id in (*untrained, *left):
             self._forget(group_id)
         self.refills = 0
+        return untrained
+
+    def undrawn(self, left: Collection[int], untrained: Collection[int], gone: int) -> None:
+        """Nobody trained a draw: what it consumed waits for another.
+
+        Args:
+            left: as in `drawn`; they can be drawn again.
+            untrained: what `drawn` returned.
+            gone: drawn groups that have left since, and owed more draws; theirs are given back.
+        """
+        for group_ids, usable in ((left, True), (untrained, False)):
+            for group_id in group_ids:
+                self._close(group_id, usable)
+        self.leased -= gone / self.samples_per_insert
 
     def refund_barren_quota(self) -> bool:
         """Give the next quota back if nothing in it is usable; whether it was so.

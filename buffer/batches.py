@@ -22,15 +22,18 @@ def assemble(
     policy_version: int,
     staleness: Staleness,
     info: dict[str, Any],
+    beta: float = 0.0,
 ) -> Batch:
     """One batch for `policy_version`: groups in lease order, members in order.
 
-    Every scored member is there, masked ones too: the baseline counted them.
+    Every scored member of an item is there, masked ones too: the baseline counted them. Items of
+    one group, if they are single rollouts, are one group of the batch.
     """
     order = np.argsort(draw.item_ids, kind="stable")
     groups = [draw.items[i] for i in order]
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     sizes = [len(group.rollouts) for group in groups]
+    group_ids = [group.group_id for group in groups]
     masks = [
         rollout.mask & staleness.mask(rollout.versions, policy_version) for rollout in rollouts
     ]
@@ -46,7 +49,7 @@ def assemble(
         mask=_flat(masks, np.uint8),
         rewards=_flat([group.rewards for group in groups], np.float32),
         advantages=_flat([group.advantages for group in groups], np.float32),
-        groups=np.repeat(np.arange(len(groups), dtype=np.int32), sizes),
+        groups=np.repeat(np.unique(group_ids, return_inverse=True)[1], sizes).astype(np.int32),
         inclusion_probs=np.repeat(
             np.asarray([draw.inclusion_probs[i] for i in order], dtype=np.float32), sizes
         ),
@@ -55,6 +58,8 @@ def assemble(
         levels=_ints(rollout.prompt.level for rollout in rollouts),
         truncated=np.asarray([rollout.truncated for rollout in rollouts], dtype=np.uint8),
         info=info,
+        num_items=draw.population,
+        beta=beta,
     )
 
 

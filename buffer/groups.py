@@ -1,6 +1,6 @@
 """Groups: the G rollouts of one prompt, from their opening to their close."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -86,6 +86,7 @@ class ClosedGroup:
     overdue: bool = False  # it left before its end, since it would have been dropped at the draw
     task_rewards: Float32 = field(default_factory=lambda: np.zeros(0, np.float32))  # [G]
     prompt_index: int = -1  # in the training prompts
+    success_rate: float = 0.0  # share of right answers among all scored members
 
     @property
     def untrainable(self) -> bool:
@@ -96,6 +97,18 @@ class ClosedGroup:
     def right(self) -> list[bool]:
         """[G] whether each answer counts as right."""
         return [is_right(float(reward)) for reward in self.task_rewards]
+
+    def of_member(self, row: int) -> "ClosedGroup":
+        """The group cut down to one of its rollouts, whose advantage stays what it was."""
+        one, rollout = slice(row, row + 1), self.rollouts[row]
+        return replace(
+            self,
+            rollouts=[rollout],
+            rewards=self.rewards[one],
+            advantages=self.advantages[one],
+            oldest_version=rollout.oldest_version,
+            task_rewards=self.task_rewards[one],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +176,7 @@ def close(
     rewards = np.asarray([rollout.rewards["total"] for rollout in scored], dtype=np.float32)
     if shuffle is not None:
         rewards = shuffle.permutation(rewards)
+    task_rewards = np.asarray([r.rewards["task"] for r in scored], dtype=np.float32)
     return ClosedGroup(
         group_id=group.group_id,
         prompt=group.prompt,
@@ -176,8 +190,9 @@ def close(
         too_few=too_few,
         screened_out=not (too_few or overdue) and group.screening and not group.promising,
         overdue=overdue,
-        task_rewards=np.asarray([r.rewards["task"] for r in scored], dtype=np.float32),
         prompt_index=group.prompt_index,
+        task_rewards=task_rewards,
+        success_rate=float(np.mean([is_right(float(r)) for r in task_rewards] or [0.0])),
     )
 
 
