@@ -47,9 +47,7 @@ class BufferConfig:
     sampler: Literal["fifo", "lifo", "uniform", "prioritized"] = opt(
         "fifo", doc="which items a batch takes"
     )
-    remover: Literal["fifo", "lowest_priority"] = opt(
-        "fifo", doc="which item leaves a full table"
-    )
+    remover: Literal["fifo", "lowest_priority"] = opt("fifo", doc="which item leaves a full table")
     item: Literal["group", "rollout"] = opt("group", doc="what is sampled and removed")
     priority: PriorityConfig = field(default_factory=PriorityConfig)
     min_size: int = opt(0, ge=0, doc="closed groups before the first batch")

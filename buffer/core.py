@@ -23,7 +23,7 @@ from async_r1.errors import (
     TrainingError,
     WireError,
 )
-from async_r1.messages import get, write_batch
+from async_r1.messages import get, read_surprise, write_batch
 from async_r1.tasks.protocol import Task
 from async_r1.wire import Message
 from buffer.actor_side import ActorSide
@@ -136,6 +136,9 @@ class BufferCore:
         version = get(message, "policy_version", int)
         if version < self.version:
             raise ProtocolError(f"batch_request for version {version} after {self.version}")
+        self._state.journal.append(Message("batch_request", {"policy_version": version}))
+        self._refund(holding=message.values.get("holding", []))
+        self.drawing.requested(version)
         self._batch_request = _BatchRequest(peer, version, self._state.now)
         self._state.may_draw = True
 
@@ -143,16 +146,28 @@ class BufferCore:
         step, version = get(message, "step", int), get(message, "policy_version", int)
         if version < self.version:
             raise ProtocolError(f"step_done for version {version} after {self.version}")
+        batch_id, surprise = get(message, "batch_id", int), read_surprise(message)
+        self.drawing.acknowledged(batch_id)
+        self.drawing.surprised(*surprise)
         self._state.step = step
-        self._state.journal.append(Message("step_done", dict(message.values)))
+        self._state.journal.append(Message("step_done", dict(message.values), message.arrays))
         self._state.send(peer, "ok")
         if version > self.version:
             self._state.version = version
             self._state.may_draw = True
+            self.drawing.published(version)
             self._version_row()
             self.evals.published(version)
             self._actors.close_due_groups()
             self._actors.notice_overdue()
+
+    def _refund(self, holding: object) -> None:
+        """A learner that asks for a batch has what it holds, and trains no other that it was sent:
+        it started anew, or the buffer did."""
+        for batch_id in self.drawing.outstanding.batch_ids():
+            if not isinstance(holding, list) or batch_id not in holding:
+                self.drawing.refund(batch_id)
+                self._state.journal.append(Message("draw_refunded", {"batch_id": batch_id}))
 
     def _on_finish(self, peer: bytes, message: Message) -> None:
         self._finish_peer, self._state.finishing = peer, True
@@ -186,12 +201,18 @@ class BufferCore:
         if batch is None:
             return
         self._batch_request = None
-        item_ids = np.unique(batch.item_ids).tolist()
-        self._state.journal.append(
-            Message("draw", {"batch_id": batch.batch_id, "version": request.version,
-                             "group_ids": item_ids})
-        )  # fmt: skip
-        self._record(self.step + 1, self.drawing.last_drawn, self.stats.take_failed())
+        draw = self.drawing.last_draw
+        values = {
+            "batch_id": batch.batch_id,
+            "version": request.version,
+            "group_ids": sorted({item.group_id for item in draw.items}),
+        }
+        arrays = {
+            "item_ids": np.asarray(draw.item_ids, np.int32),
+            "inclusion_probs": np.asarray(draw.inclusion_probs, np.float32),
+        }
+        self._state.journal.append(Message("draw", values, arrays))
+        self._record(self.step + 1, draw.items, self.stats.take_failed())
         self._state.outbox.append((request.peer, write_batch(batch)))
 
     @property

@@ -107,6 +107,7 @@ class ClosedGroup:
             rewards=self.rewards[one],
             advantages=self.advantages[one],
             oldest_version=rollout.oldest_version,
+            newest_version=rollout.newest_version,
             task_rewards=self.task_rewards[one],
         )
 
@@ -192,7 +193,7 @@ def close(
         overdue=overdue,
         prompt_index=group.prompt_index,
         task_rewards=task_rewards,
-        success_rate=float(np.mean([is_right(float(r)) for r in task_rewards] or [0.0])),
+        success_rate=float(np.mean([is_right(float(r)) for r in task_rewards] or [False])),
     )
 
 

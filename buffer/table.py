@@ -90,14 +90,14 @@ class Table(Generic[T]):
                 self.remove(item_id)
         return Draw(item_ids, items, inclusion_probs, times, population)
 
-    def untake(
-        self, draw: Draw[T], gone: Sequence[int], log_weights: Mapping[int, float]
-    ) -> list[Removed[T]]:
+    def times_sampled(self, item_id: int) -> int:
+        return self._times_sampled[item_id]
+
+    def untake(self, draw: Draw[T], log_weights: Mapping[int, float]) -> list[Removed[T]]:
         """Undo a draw that nobody trained: each item counts as sampled once less, and those that
-        left because of it come back.
+        left because of it come back. Those that left later, for another reason, stay away.
 
         Args:
-            gone: of its items, those that left later for another reason, and stay away.
             log_weights: of those that come back.
 
         Returns:
@@ -105,12 +105,10 @@ class Table(Generic[T]):
         """
         self.rate_limiter.unsampled(len(draw.item_ids))
         removed = []
-        for item_id, item, times in zip(
-            draw.item_ids, draw.items, draw.times_sampled, strict=True
-        ):
+        for item_id, item, times in zip(draw.item_ids, draw.items, draw.times_sampled, strict=True):
             if item_id in self._items:
                 self._times_sampled[item_id] -= 1
-            elif item_id not in gone:
+            elif times >= self.max_times_sampled:
                 if victim := self._make_room():
                     removed.append(victim)
                 self._put(item_id, item, times - 1, log_weights[item_id])

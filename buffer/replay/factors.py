@@ -33,7 +33,8 @@ def length_corrected_advantage(item: ClosedGroup, version: int) -> float:
 
 
 def learnability(item: ClosedGroup, version: int) -> float:
-    """p (1 - p) of the group's success rate p: the variance of its task reward (SFL, 2408.15099)."""
+    """p (1 - p) of the group's success rate p, the variance of its task reward (SFL, arXiv
+    2408.15099)."""
     rate = item.success_rate
     return rate * (1.0 - rate)
 

@@ -1,5 +1,7 @@
 """The parts of a table from the configuration."""
 
+from collections.abc import Callable
+
 from async_r1.config import Config
 from buffer.rate_limiters import SamplesPerInsert
 from buffer.replay.ordered import fifo, lifo, lowest_priority
@@ -12,7 +14,8 @@ def make_sampler(config: Config) -> Selector:
     """Which items a batch takes."""
     if config.buffer.sampler == "prioritized":
         return Prioritized(config.buffer.priority.uniform_mix)
-    return {"fifo": fifo, "lifo": lifo, "uniform": Uniform}[config.buffer.sampler]()
+    makers: dict[str, Callable[[], Selector]] = {"fifo": fifo, "lifo": lifo, "uniform": Uniform}
+    return makers[config.buffer.sampler]()
 
 
 def make_remover(config: Config) -> Selector:

@@ -7,7 +7,7 @@ is worth p_i * exp(-(v - t_i) / tau); exp(-v / tau) is the same for all and canc
 needs a refresh.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +61,7 @@ class Priorities:
 
     def forget(self, item_id: int) -> None:
         """An item left for good."""
-        del self._known[item_id]
+        self._known.pop(item_id, None)
 
     def priority(self, item_id: int) -> float:
         """p of an item, without its age.
@@ -84,8 +84,10 @@ class Priorities:
         done = min(1.0, version / self._horizon)
         return self._beta0 + (self._beta1 - self._beta0) * done
 
-    def check_valid(self) -> tuple[bool, str]:
-        """Whether the invariants hold, and which does not."""
+    def check_valid(self, item_ids: Set[int]) -> tuple[bool, str]:
+        """Whether the invariants hold with these items alive, and which does not."""
+        if self._known.keys() != item_ids:
+            return False, f"priorities of {sorted(self._known)}, items {sorted(item_ids)}"
         for item_id, known in self._known.items():
             values = [known.product, known.time, known.surprise or 0.0]
             if not np.isfinite(values).all() or known.product < 0:

@@ -81,7 +81,8 @@ class Prioritized:
         count = len(self)
         self._raise_base()
         weights = self.weights[:count]
-        return (1 - self._mix) * weights / weights.sum() + self._mix / max(1, count)
+        shares = weights * ((1 - self._mix) / float(weights.sum())) + self._mix / max(1, count)
+        return np.asarray(shares, np.float64)
 
     def check_valid(self) -> tuple[bool, str]:
         valid, problem = self._slots.check_valid()
@@ -113,7 +114,8 @@ class Prioritized:
         if self._tree is not None:
             scale = count * (1 - self._mix) / self._tree.total
             each = count * self._mix / total
-            places = distinct(self._tree.find(start + np.arange(count), scale, each, total), total)
+            targets = np.arange(count, dtype=np.float64) + start
+            places = distinct(self._tree.find(targets, scale, each, total), total)
             probs = scale * self._tree.leaves[places] + each
             # Whoever is longer than 1 lies under a target: if none of these is, nobody is.
             if probs.max(initial=0.0) < 1:

@@ -57,4 +57,4 @@ def distinct(places: NDArray[np.int64], size: int) -> NDArray[np.int64]:
     one item whose probability is 1, or the last target behind the last item."""
     count = np.arange(len(places))
     lowest = np.maximum.accumulate(places - count)
-    return np.minimum(lowest, size - len(places)) + count
+    return np.asarray(np.minimum(lowest, size - len(places)) + count, np.int64)

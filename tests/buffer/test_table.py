@@ -6,15 +6,20 @@ import numpy as np
 import pytest
 
 from buffer.rate_limiters import SamplesPerInsert
-from buffer.selectors import SELECTORS, Fifo, Selector, Uniform
+from buffer.replay.ordered import fifo, lifo, lowest_priority
+from buffer.replay.prioritized import Prioritized
+from buffer.replay.protocol import Selector
+from buffer.replay.uniform import Uniform
 from buffer.table import Removed, Table
+
+SELECTORS = {"fifo": fifo, "lifo": lifo, "uniform": Uniform, "prioritized": Prioritized}
 
 
 def make_table(
     sampler: str = "fifo", *, max_size: int = 1000, max_times: int = 1, ratio: float = 1.0
 ) -> Table[str]:
     limiter = SamplesPerInsert(ratio, tolerance=1e9)
-    return Table(SELECTORS[sampler](), Fifo(), limiter, max_size, max_times)
+    return Table(SELECTORS[sampler](), fifo(), limiter, max_size, max_times)
 
 
 @dataclass
@@ -45,7 +50,7 @@ class Twin:
                 self.remove(item_id)
 
 
-@pytest.mark.parametrize("sampler", ["fifo", "uniform"])
+@pytest.mark.parametrize("sampler", ["fifo", "lifo", "uniform", "prioritized"])
 def test_random_operations_against_a_list(sampler: str) -> None:
     for seed in range(25):
         rng = np.random.default_rng(seed)
@@ -77,8 +82,10 @@ def test_random_operations_against_a_list(sampler: str) -> None:
                 if sampler == "fifo":
                     assert draw.item_ids == sorted(population)[:count]
                     assert draw.inclusion_probs == [1.0] * count
-                else:
-                    assert draw.inclusion_probs == [count / len(population)] * count
+                elif sampler == "lifo":
+                    assert draw.item_ids == sorted(population)[-count:][::-1]
+                else:  # without priorities all are alike
+                    assert draw.inclusion_probs == pytest.approx([count / len(population)] * count)
                 twin.sampled(draw.item_ids)
                 samples += count
             assert sorted(table.items().items()) == twin.items and len(table) == len(twin.items)
@@ -117,14 +124,14 @@ def test_uniform_inclusion_frequencies_match_the_probabilities_that_ship() -> No
 
 
 def test_fifo_takes_the_lowest_ids_whatever_the_order_of_insertion() -> None:
-    selector = Fifo()
+    selector = fifo()
     for item_id in (5, 1, 9, 3):
         selector.insert(item_id)
     selector.remove(1)
     assert selector.select(2, np.random.default_rng(0))[0] == [3, 5]
 
 
-@pytest.mark.parametrize("selector", [Fifo(), Uniform()])
+@pytest.mark.parametrize("selector", [fifo(), Uniform(), Prioritized(), lowest_priority()])
 def test_selectors_refuse_what_makes_no_sense(selector: Selector) -> None:
     selector.insert(1)
     with pytest.raises(AssertionError):
@@ -174,7 +181,7 @@ def test_limiter_state_and_refunded_draws() -> None:
 
 
 def test_table_does_not_draw_beyond_its_limiter() -> None:
-    table: Table[str] = Table(Fifo(), Fifo(), SamplesPerInsert(0.5, 0.0), 10, 1)
+    table: Table[str] = Table(fifo(), fifo(), SamplesPerInsert(0.5, 0.0), 10, 1)
     for item_id in range(4):
         table.insert(item_id, "")
     table.sample(2, np.random.default_rng(0))
