@@ -159,11 +159,13 @@ class Drawing:
         self._draws_at[shipped.version] -= 1
         self.table.rate_limiter.unsampled(shipped.slots - len(draw.item_ids))
         weights = {item_id: self.priorities.log_weight(item_id) for item_id in shipped.left}
+        for item_id, item in zip(draw.item_ids, draw.items, strict=True):
+            if item_id in self.table or item_id in shipped.left:
+                self._stats.selection.refunded(item.rollouts, shipped.version, self.staleness)
         for removed in self.table.untake(draw, weights):
             self._left_unused(removed, "groups/removed", Fate.CAPACITY)
         self._stats.counts["replay/refunded"] += 1
         self._drop_overdue()
-        self._refund_barren_quotas()
 
     def acknowledged(self, batch_id: int) -> None:
         """A step trained a batch; said twice, nothing happens. One that was refunded before counts

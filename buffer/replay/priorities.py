@@ -96,13 +96,12 @@ class Priorities:
 
     def state_dict(self) -> dict[str, Any]:
         known = self._known.values()
-        nan = float("nan")
         return {
             "item_ids": np.fromiter(self._known, np.int64),
             "products": np.asarray([k.product for k in known], np.float64),
             "times": np.asarray([k.time for k in known], np.float64),
             "surprise": np.asarray(
-                [nan if k.surprise is None else k.surprise for k in known], np.float64
+                [-1.0 if k.surprise is None else k.surprise for k in known], np.float64
             ),
             "max_surprise": self._max_surprise,
         }
@@ -110,7 +109,7 @@ class Priorities:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         columns = [state[name].tolist() for name in ("item_ids", "products", "times", "surprise")]
         self._known = {
-            item_id: _Known(product, time, None if np.isnan(surprise) else surprise)
+            item_id: _Known(product, time, None if surprise < 0 else surprise)
             for item_id, product, time, surprise in zip(*columns, strict=True)
         }
         self._max_surprise = float(state["max_surprise"])

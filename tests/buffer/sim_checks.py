@@ -40,11 +40,14 @@ def check_batch(world: "World", batch: Batch) -> None:
         mask = [int(world.version - version <= eta) for version in truth.versions]
         assert batch.mask[part].tolist() == mask
         assert batch.rewards[i] == np.float32(truth.rewards["total"])
-        assert batch.item_ids[i] == truth.group_id
+        assert batch.item_ids[i] == item_of(world, rollout_id)
         assert group_of.setdefault(int(batch.groups[i]), truth.group_id) == truth.group_id
         rewards_of.setdefault(truth.group_id, []).append(truth.rewards["total"])
     assert len(set(group_of.values())) == len(group_of), "a group is in the batch twice"
     assert 1 <= len(group_of) <= world.config.learner.groups_per_update
+    if world.config.buffer.item == "rollout":
+        check_rollout_items(world, batch)
+        return
     for i, rollout_id in enumerate(batch.rollout_ids.tolist()):
         rewards = rewards_of[world.truths[rollout_id].group_id]
         advantage = world.truths[rollout_id].rewards["total"] - sum(rewards) / len(rewards)
@@ -61,6 +64,30 @@ def check_batch(world: "World", batch: Batch) -> None:
         assert world.trained[group_id] <= world.config.buffer.max_times_sampled
 
 
+def item_of(world: "World", rollout_id: int) -> int:
+    truth = world.truths[rollout_id]
+    if world.config.buffer.item == "group":
+        return truth.group_id
+    return truth.group_id * world.config.buffer.group_size + truth.member
+
+
+def check_rollout_items(world: "World", batch: Batch) -> None:
+    """Members one by one: each with the advantage that it has in its whole group."""
+    advantages = {
+        rollout.rollout_id: float(advantage)
+        for group in world.closed
+        for rollout, advantage in zip(group.rollouts, group.advantages, strict=True)
+    }
+    for i, rollout_id in enumerate(batch.rollout_ids.tolist()):
+        assert batch.advantages[i] == advantages[rollout_id]
+        world.trained[item_of(world, rollout_id)] += 1
+    assert len(set(batch.rollout_ids.tolist())) == batch.num_rollouts
+    most = world.config.learner.groups_per_update * world.config.buffer.group_size
+    assert 1 <= batch.num_rollouts <= most
+    assert max(world.trained.values()) <= world.config.buffer.max_times_sampled
+    assert batch.mask.any()
+
+
 def check_accounting(world: "World") -> None:
     """Every closed group was trained, had no variance or too few rewards, was dropped, or is
     kept; every failed reward was counted."""
@@ -69,6 +96,8 @@ def check_accounting(world: "World") -> None:
         if stream == "buffer":
             counts.update({k: v for k, v in row.items() if k.startswith(COUNTED)})
     counts.update(world.core.stats.counts)
+    if world.config.buffer.item == "rollout":
+        return
     closed = {group.group_id for group in world.closed}
     assert len(closed) == len(world.closed) == counts["groups/closed"]
     kept = set(world.core.drawing.table.items())
