@@ -68,6 +68,12 @@ class BufferConfig:
     )
     fsync_interval_s: float = opt(1.0, gt=0, doc="seconds between such times (fsync=interval)")
 
+    @property
+    def needs_surprise(self) -> bool:
+        """Whether the learner must write back how far it moved on each item."""
+        by_priority = self.sampler == "prioritized" or self.remover == "lowest_priority"
+        return by_priority and "surprise" in self.priority.factors
+
 
 @dataclass(frozen=True, kw_only=True)
 class CurriculumConfig:

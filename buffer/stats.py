@@ -32,6 +32,7 @@ _COUNTS = (
     "leases/revoked",
     "reward/errors",
     "reward/timeouts",
+    "replay/refunded",
     "wire/rejected",
     "wire/duplicates",
 )

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from async_r1.types import Batch
 
-MAX_INCLUSION_WEIGHT = 10.0  # relative to the batch mean: bounds the variance of rare draws
-
 
 def token_weights(
     batch: Batch, mode: Literal["token", "sequence", "prompt"]
@@ -39,15 +37,5 @@ def token_weights(
         lens = np.bincount(batch.groups, weights=batch.completion_lens)  # [groups]
         num_groups = len(np.unique(batch.groups[trainable > 0]))
         denominators = num_groups * lens[batch.groups]
-    weights = inclusion_weights(batch.inclusion_probs) / np.maximum(denominators, 1.0)  # [R]
+    weights = 1.0 / np.maximum(denominators, 1.0)  # [R]
     return (weights[rollout] * mask).astype(np.float32)
-
-
-def inclusion_weights(probabilities: NDArray[np.float32], beta: float = 1.0) -> NDArray[np.float64]:
-    """Correction for rollouts drawn with unequal probability [R]: P^-beta over its mean.
-
-    Prioritized experience replay (arXiv 1511.05952, section 3.4) with its own mean in place of
-    the maximum, so that the step keeps its size. Equal probabilities give ones.
-    """
-    weights = np.asarray(probabilities, np.float64) ** -beta
-    return np.minimum(weights / weights.mean(), MAX_INCLUSION_WEIGHT)

@@ -1,7 +1,10 @@
 """The learner's end of its conversation with the buffer: one request at a time, each answered."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from numpy.typing import NDArray
 
 from async_r1 import errors
 from async_r1.channels import Dealer
@@ -47,16 +50,25 @@ class BufferClient:
         return self._ask(Message("batch_request", values), "batch", timeout_s, on_idle)
 
     def step_done(
-        self, *, batch_id: int, step: int, policy_version: int, trained_tokens: int
+        self,
+        *,
+        batch_id: int,
+        step: int,
+        policy_version: int,
+        trained_tokens: int,
+        arrays: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
-        """Acknowledge a batch; `policy_version` is the one that the policy has reached."""
+        """Acknowledge a batch; `policy_version` is the one that the policy has reached.
+
+        `arrays`: `item_ids` int32 [I] and `surprise` float32 [I], if priorities go by it.
+        """
         values = {
             "batch_id": batch_id,
             "step": step,
             "policy_version": policy_version,
             "trained_tokens": trained_tokens,
         }
-        self._ask(Message("step_done", values), "ok", self._timeout_s, None)
+        self._ask(Message("step_done", values, arrays or {}), "ok", self._timeout_s, None)
 
     def finish(self, policy_version: int, timeout_s: float, on_idle: OnIdle | None = None) -> None:
         """End the run; returns when the last eval is done."""

@@ -22,6 +22,7 @@ from async_r1.types import Batch
 from learner import guards
 from learner.backend import Backend
 from learner.checkpoint import save_checkpoint
+from learner.draw_weights import weight_metrics
 from learner.head import SLACK_S, Head, MakePublisher
 from learner.model import load_policy, source_dir
 from learner.objectives import make_objective
@@ -106,11 +107,13 @@ class Learner:
         trained_tokens = int(batch.mask.sum())
         self.trained_tokens += trained_tokens
         if head is not None:
+            found = update.surprise
             head.client.step_done(
                 batch_id=batch.batch_id,
                 step=step,
                 policy_version=self.version,
                 trained_tokens=trained_tokens,
+                arrays={"item_ids": found.item_ids, "surprise": found.values} if found else None,
             )
         step_s = time.monotonic() - started
         return {
@@ -118,6 +121,7 @@ class Learner:
             "policy_version": consumed,
             "tokens": self.trained_tokens,
             **batch_metrics(batch, max(config.staleness.eta, config.staleness.force)),
+            **weight_metrics(batch),
             **update.metrics,
             "time/publish_s": 0.0,
             **published,

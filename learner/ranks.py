@@ -70,6 +70,17 @@ class Ranks:
             reduced.append(dict(zip(names, totals, strict=True)))
         return Totals(*reduced)
 
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum of every rank's tensor, all of the same shape, on the CPU.
+
+        Raises:
+            PeerError: a rank is gone.
+        """
+        total = values.cpu()
+        if self.size > 1:
+            self._collective(lambda: dist.all_reduce(total, group=self._control))
+        return total
+
     def barrier(self) -> None:
         """Return when every rank has come here.
 

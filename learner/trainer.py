@@ -11,10 +11,12 @@ from learner.advantages import normalise
 from learner.aggregation import token_weights
 from learner.backend import Backend, StepResult
 from learner.batching import MicroBatch, collate, plan
+from learner.draw_weights import draw_weights
 from learner.objectives import Tokens, make_objective
 from learner.reference import Reference
 from learner.schedule import learning_rate
 from learner.statistics import Statistics, Totals
+from learner.surprise import Surprise, SurpriseMeter
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Update:
 
     result: StepResult
     metrics: dict[str, float]  # loss/*, optim/*, ratio/*, mismatch_kl/*, ...
+    surprise: Surprise | None = None  # of the batch's items, if priorities go by it
 
 
 class Trainer:
@@ -46,8 +49,18 @@ class Trainer:
             lr = learning_rate(self._config.learner, step - 1)
             return lr * ess_factor(totals) if self._config.objective.ess_lr else lr
 
-        result = self._backend.train_step(self._micro_batches(batch), self._loss, choose_lr)
-        return Update(result, self._metrics(result))
+        micro_batches, meter = self._micro_batches(batch), self._surprise_meter(batch)
+
+        def loss(
+            micro_batch: MicroBatch, logprobs: Tensor, entropies: Tensor
+        ) -> tuple[Tensor, Statistics]:
+            if meter is not None:
+                meter.add(micro_batch, logprobs)
+            return self._loss(micro_batch, logprobs, entropies)
+
+        result = self._backend.train_step(micro_batches, loss, choose_lr)
+        surprise = meter.reduce(self._backend.ranks) if meter is not None else None
+        return Update(result, self._metrics(result), surprise)
 
     def _micro_batches(self, batch: Batch) -> list[MicroBatch]:
         cfg, ranks = self._config, self._backend.ranks
@@ -58,9 +71,17 @@ class Trainer:
             "mask": batch.mask.astype(bool),
             "weights": token_weights(batch, cfg.objective.aggregation),
         }
+        weights = draw_weights(batch)
+        if weights is not None:
+            repeated = np.repeat(weights, batch.completion_lens)
+            fields["draw_weights"] = repeated.astype(np.float32)
         shared = self._backend.policy.shares_prompts
         mine = plan(batch, ranks.size, cfg.learner.micro_batch_tokens, shared=shared)[ranks.rank]
         return [collate(batch, fields, rows, self._backend.device) for rows in mine]
+
+    def _surprise_meter(self, batch: Batch) -> SurpriseMeter | None:
+        wanted = self._config.buffer.needs_surprise
+        return SurpriseMeter(batch, self._backend.device) if wanted else None
 
     def _loss(
         self, batch: MicroBatch, logprobs: Tensor, entropies: Tensor
@@ -73,6 +94,7 @@ class Trainer:
             sequence=batch.sequence,
             num_sequences=batch.num_sequences,
             reference_logprobs=self._reference.logprobs(batch) if self._reference else None,
+            draw_weights=batch.fields.get("draw_weights"),
         )
         terms = self._objective(logprobs, tokens)
         policy, penalty = (terms.policy * weights).sum(), (terms.penalty * weights).sum()

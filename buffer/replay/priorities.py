@@ -38,7 +38,7 @@ class Priorities:
         self._horizon = options.beta_versions or versions
         self._known: dict[int, _Known] = {}
         self._max_surprise = 0.0
-        self.takes_surprise = "surprise" in options.factors
+        self.takes_surprise = config.buffer.needs_surprise
 
     def insert(self, item_id: int, item: ClosedGroup, version: int) -> float:
         """Log-weight of a new item."""

@@ -20,6 +20,10 @@ class Dppo:
     mirror-descent term (arXiv 2501.12599 eq. 3); it pulls back the tokens that `keep` silences,
     too. With `opsm` > 0, sequences of A < 0 whose mean log mu - log pi exceeds it are silenced
     whole (DeepSeek-V3.2). Where pi = mu the gradient is REINFORCE's.
+
+    Items drawn by priority have a weight w (`draw_weights`). It multiplies what corrects for the
+    policy before the cap, min(w * rho, c), so that two heavy tails do not make a heavier one, and
+    the penalty as min(w, c).
     """
 
     ratio_cap: float
@@ -36,11 +40,16 @@ class Dppo:
         with torch.no_grad():
             rho = clamped_exp(x)
             keep = self._inside(logprobs, tokens, x)
-            weight = rho.clamp(max=self.ratio_cap) * keep
-            statistics.add("capped", tokens.mask & (rho > self.ratio_cap))
+            w = tokens.draw_weights
+            ratio = rho if w is None else w * rho
+            weight = ratio.clamp(max=self.ratio_cap) * keep
+            statistics.add("capped", tokens.mask & (ratio > self.ratio_cap))
             statistics.add("silenced", tokens.mask & ~keep)
         policy = -weight * tokens.advantages * logprobs
-        return Terms(policy, self.drift * x**2, statistics)
+        penalty = self.drift * x**2
+        if w is not None:
+            penalty = penalty * w.clamp(max=self.ratio_cap)
+        return Terms(policy, penalty, statistics)
 
     def _inside(self, logprobs: Tensor, tokens: Tokens, x: Tensor) -> Tensor:
         change = logprobs.exp() - tokens.behavior_logprobs.exp()  # [N]

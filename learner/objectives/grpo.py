@@ -15,6 +15,8 @@ from learner.objectives.terms import (
     ratio_statistics,
 )
 
+MAX_WEIGHTED_RATIO = 10.0  # of w * rho, for items drawn by priority
+
 
 @dataclass(frozen=True)
 class Grpo:
@@ -25,6 +27,10 @@ class Grpo:
     The old policy of the ratio is the behaviour policy itself, also where its version changed
     inside a rollout. The penalty is not importance weighted: it is the paper's, and off-policy it
     is only near the KL that it estimates.
+
+    Items drawn by priority have a weight w (`draw_weights`), which multiplies both terms. PPO's
+    clip leaves rho unbounded where A < 0; with a weight the product is bounded, w * rho <= 10, by
+    making w smaller.
     """
 
     clip_low: float
@@ -48,4 +54,8 @@ class Grpo:
             divergence = k3(tokens.reference_logprobs - logprobs)
             statistics.add("reference_kl", divergence * tokens.mask)
             penalty = self.kl * divergence
-        return Terms(-torch.minimum(free, bounded), penalty, statistics)
+        policy = -torch.minimum(free, bounded)
+        if tokens.draw_weights is not None:
+            w = torch.minimum(tokens.draw_weights, MAX_WEIGHTED_RATIO / rho.detach().clamp(min=1.0))
+            policy, penalty = policy * w, penalty * w
+        return Terms(policy, penalty, statistics)

@@ -25,6 +25,7 @@ class Tokens:
     sequence: Tensor  # [N] int64 row in [0, B)
     num_sequences: int
     reference_logprobs: Tensor | None = None  # [N], for a KL penalty
+    draw_weights: Tensor | None = None  # [N] w of the token's item; None: drawn without priority
 
     def sequence_sums(self, values: Tensor) -> Tensor:
         """Sums over the trainable tokens of each sequence [B]."""

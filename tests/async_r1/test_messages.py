@@ -17,6 +17,7 @@ from async_r1.messages import (
     read_leases,
     read_score,
     read_segment,
+    read_surprise,
     write_batch,
     write_leases,
     write_score,
@@ -94,6 +95,9 @@ scores = st.builds(
 )
 
 
+SCALARS = {"batch_id", "policy_version", "info", "num_items", "beta"}
+
+
 @st.composite
 def batches(draw: st.DrawFn) -> Batch:
     count = draw(st.integers(0, 4))
@@ -105,7 +109,9 @@ def batches(draw: st.DrawFn) -> Batch:
         sizes[name] = sum(completions)
     floats = ("behavior_logprobs", "rewards", "advantages", "inclusion_probs")
     values: dict[str, Any] = {}
-    for field in dataclasses.fields(Batch)[2:-1]:
+    for field in dataclasses.fields(Batch):
+        if field.name in SCALARS:
+            continue
         dtype = np.int32
         if field.name in floats:
             dtype = np.float32
@@ -118,6 +124,8 @@ def batches(draw: st.DrawFn) -> Batch:
         else:
             values[field.name] = np.asarray(given_values, dtype)
     info = draw(st.dictionaries(st.text(max_size=5), st.floats(allow_nan=False), max_size=2))
+    values["num_items"] = draw(naturals)
+    values["beta"] = draw(st.floats(0, 1)) if (values["inclusion_probs"] > 0).all() else 0.0
     return Batch(batch_id=draw(naturals), policy_version=draw(naturals), info=info, **values)
 
 
@@ -220,7 +228,7 @@ def good_batch() -> Message:
     per_token = {"token_ids", "behavior_logprobs", "versions", "mask", "prompt_ids"}
     floats = {"behavior_logprobs", "rewards", "advantages", "inclusion_probs"}
     arrays: dict[str, Any] = {}
-    for name in fields - {"batch_id", "policy_version", "info"}:
+    for name in fields - SCALARS:
         dtype = np.float32 if name in floats else np.int32
         dtype = np.uint8 if name in ("mask", "truncated") else dtype
         arrays[name] = np.full(4 if name in per_token else 2, 2 if "lens" in name else 0, dtype)
@@ -244,6 +252,32 @@ def edited(message: Message, values: dict[str, Any], arrays: dict[str, Any]) -> 
         {name: value for name, value in new_values.items() if value is not None},
         {name: array for name, array in new_arrays.items() if array is not None},
     )
+
+
+def test_surprise_of_a_step() -> None:
+    ids, values = np.array([3, 9], np.int32), np.array([0.5, 0.0], np.float32)
+    arrays = {"item_ids": ids, "surprise": values}
+    assert read_surprise(through_the_wire(Message("step_done", {}, arrays))) == ([3, 9], [0.5, 0.0])
+    assert read_surprise(Message("step_done")) == ([], [])
+    bad: list[dict[str, Any]] = [
+        {"item_ids": ids},
+        {"surprise": values},
+        {"item_ids": ids, "surprise": values[:1]},
+        {"item_ids": -ids, "surprise": values},
+        {"item_ids": ids, "surprise": -values - 1},
+        {"item_ids": ids, "surprise": values * np.float32("nan")},
+        {"item_ids": ids, "surprise": np.array([np.inf, 0], np.float32)},
+        {"item_ids": ids, "surprise": ids},
+    ]
+    for arrays in bad:
+        with pytest.raises(WireError, match="step_done"):
+            read_surprise(Message("step_done", {}, arrays))
+
+
+def test_a_batch_with_weights_needs_probabilities() -> None:
+    for values in ({"beta": 1.5}, {"beta": -0.1}, {"beta": 1.0}, {"beta": None}):
+        with pytest.raises(WireError, match="batch.beta"):  # its probabilities are 0
+            read_batch(edited(good_batch(), values, {}))
 
 
 def lease_row(**values: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from async_r1.types import Batch
-from learner.aggregation import inclusion_weights, token_weights
+from learner.aggregation import token_weights
 from learner.batching import collate, plan
 from tests.learner.batches import random_batch
 
@@ -77,23 +77,3 @@ def test_masked_tokens_weigh_nothing_and_no_mask_weighs_all() -> None:
     nothing = random_batch(1, mask=np.zeros(batch.num_tokens, np.uint8))
     for mode in MODES:
         assert not token_weights(nothing, mode).any()
-
-
-def test_inclusion_weights() -> None:
-    assert inclusion_weights(np.full(4, 0.3, np.float32)).tolist() == pytest.approx([1.0] * 4)
-    # Drawn twice as probably, counts half as much; their mean is one.
-    assert inclusion_weights(np.array([0.2, 0.4])).tolist() == pytest.approx([4 / 3, 2 / 3])
-    rare = inclusion_weights(np.array([1e-6] + [1.0] * 99))
-    assert rare.max() == 10.0
-
-
-def test_rarely_drawn_rollouts_count_more() -> None:
-    batch = random_batch(0)
-    probabilities = np.ones(batch.num_rollouts, np.float32)
-    probabilities[0] = 0.5
-    weights = token_weights(random_batch(0, inclusion_probs=probabilities), "token")
-    plain = token_weights(batch, "token")
-    kept = plain > 0
-    ratio = weights[kept] / plain[kept]
-    first = np.repeat(np.arange(batch.num_rollouts) == 0, batch.completion_lens)[kept]
-    assert ratio[first] == pytest.approx(2 * ratio[~first][0])
