@@ -276,7 +276,7 @@ def test_surprise_of_a_step() -> None:
 
 def test_a_batch_with_weights_needs_probabilities() -> None:
     for values in ({"beta": 1.5}, {"beta": -0.1}, {"beta": 1.0}, {"beta": None}):
-        with pytest.raises(WireError, match="batch.beta"):  # its probabilities are 0
+        with pytest.raises(WireError, match=r"batch\.beta"):  # its probabilities are 0
             read_batch(edited(good_batch(), values, {}))
 
 

@@ -16,7 +16,9 @@ from tests.buffer.fakes import closed_group, make_config
 
 def make(updates: int = 100, per_publish: int = 1, **options: Any) -> Priorities:
     learner = {"num_updates": updates, "updates_per_publish": per_publish}
-    return Priorities(make_config(buffer={"priority": options, "sampler": "prioritized"}, learner=learner))
+    return Priorities(
+        make_config(buffer={"priority": options, "sampler": "prioritized"}, learner=learner)
+    )
 
 
 def test_every_factor_of_a_group_and_of_a_member() -> None:
