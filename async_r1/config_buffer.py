@@ -69,10 +69,14 @@ class BufferConfig:
     fsync_interval_s: float = opt(1.0, gt=0, doc="seconds between such times (fsync=interval)")
 
     @property
+    def goes_by_priority(self) -> bool:
+        """Whether anything looks at priorities."""
+        return self.sampler == "prioritized" or self.remover == "lowest_priority"
+
+    @property
     def needs_surprise(self) -> bool:
         """Whether the learner must write back how far it moved on each item."""
-        by_priority = self.sampler == "prioritized" or self.remover == "lowest_priority"
-        return by_priority and "surprise" in self.priority.factors
+        return self.goes_by_priority and "surprise" in self.priority.factors
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -205,6 +205,17 @@ def _notes(
 ) -> Iterator[str]:
     if computing > num_cores and config.mode == "async":
         yield f"{computing} processes compute on {num_cores} cores, which they have to share"
+    priority = config.buffer.priority
+    if (
+        config.buffer.item == "rollout"
+        and config.buffer.sampler == "prioritized"
+        and min(priority.beta0, priority.beta1) < 1
+    ):
+        yield (
+            "buffer.item=rollout with priorities un-centres advantages while beta < 1: the members "
+            "of a group are drawn unequally, and not wholly corrected; set buffer.priority.beta0=1 "
+            "and beta1=1, or buffer.item=group"
+        )
     if not has_gpus and "kv_cache_memory_bytes" not in config.actors.engine:
         yield (
             "without actors.engine.kv_cache_memory_bytes vLLM takes most of the host's memory for "

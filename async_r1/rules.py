@@ -215,6 +215,7 @@ _TRAINING_RULES: tuple[Rule, ...] = (
     _modes,
     rules_buffer.groups,
     rules_buffer.rates,
+    rules_buffer.items,
     _lengths,
     _rewards,
     _objective,

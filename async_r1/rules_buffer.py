@@ -1,8 +1,10 @@
 """Rules of groups, draws and admission: combinations that could not make progress."""
 
+import math
 from collections.abc import Iterator
 
 from async_r1.config import Config
+from async_r1.config_buffer import PriorityConfig
 
 
 def groups(config: Config) -> Iterator[str]:
@@ -53,9 +55,14 @@ def _screening(config: Config) -> Iterator[str]:
 
 
 def rates(config: Config) -> Iterator[str]:
-    """A draw takes `groups_per_update` different groups; admission must let that many live."""
+    """What could not go on for ever, by what a draw takes and what admission lets live.
+
+    With S samples per insert, U updates per version and B groups a draw, admission leases
+    (v + eta + 1) U B / S groups by version v, and draws have then consumed at most v U B + (U - 1) B
+    samples. What is left must hold the B different groups of the next draw.
+    """
     buffer, learner, eta = config.buffer, config.learner, config.staleness.eta
-    ratio = buffer.samples_per_insert
+    ratio, batch = buffer.samples_per_insert, learner.groups_per_update
     if ratio > buffer.max_times_sampled:
         yield (
             f"buffer.samples_per_insert must be <= buffer.max_times_sampled="
@@ -67,5 +74,37 @@ def rates(config: Config) -> Iterator[str]:
         yield (
             f"buffer.samples_per_insert must be <= staleness.eta * learner.updates_per_publish + 1"
             f"={most}, got {ratio:g}: admission would stop before the last draw of a version has "
-            f"its {learner.groups_per_update} groups; raise staleness.eta"
+            f"its {batch} groups; raise staleness.eta"
+        )
+    admitted = math.ceil((eta + 1) * learner.updates_per_publish * batch / ratio)
+    if buffer.min_size > admitted:
+        yield (
+            f"buffer.min_size must be <= (staleness.eta + 1) * learner.updates_per_publish * "
+            f"learner.groups_per_update / buffer.samples_per_insert={admitted}, got "
+            f"{buffer.min_size}: no more groups are admitted before the first batch; lower it, or "
+            f"raise staleness.eta"
+        )
+
+
+def items(config: Config) -> Iterator[str]:
+    """What a batch of single rollouts cannot be asked for; options that nothing looks at."""
+    buffer, objective = config.buffer, config.objective
+    if buffer.item == "rollout" and objective.advantage_norm == "group":
+        yield (
+            "objective.advantage_norm=group needs buffer.item=group: the deviation of a group "
+            "cannot be had from the members that a draw happens to take; use "
+            "objective.advantage_norm=batch"
+        )
+    if buffer.item == "rollout" and objective.aggregation == "prompt":
+        yield (
+            "objective.aggregation=prompt needs buffer.item=group: it gives each prompt the same "
+            "weight, however many of its members a draw happens to take; use "
+            "objective.aggregation=token"
+        )
+    if not buffer.priority.factors:
+        yield "buffer.priority.factors must name a factor, got []; [constant] goes by age alone"
+    if buffer.priority != PriorityConfig() and not buffer.goes_by_priority:
+        yield (
+            f"buffer.priority has no effect with buffer.sampler={buffer.sampler} and "
+            f"buffer.remover={buffer.remover}; set buffer.sampler=prioritized"
         )

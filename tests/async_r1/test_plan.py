@@ -333,6 +333,13 @@ def visible(planned: Plan) -> dict[str, str]:
     return {role.name: role.env["CUDA_VISIBLE_DEVICES"] for role in planned.roles}
 
 
+def test_rollouts_by_priority_with_a_partial_correction_are_warned_of() -> None:
+    for beta0, item, warned in ((0.4, "rollout", True), (1.0, "rollout", False), (0.4, "group", 0)):
+        buffer = {"sampler": "prioritized", "item": item, "priority": {"beta0": beta0}}
+        found = plan(config(buffer=buffer), 2, shape=SHAPE).notes
+        assert any("un-centres advantages" in note for note in found) == bool(warned)
+
+
 def notes(num_cores: int, count: int) -> tuple[str, ...]:
     return plan(config(actors={"count": count}), num_cores, shape=SHAPE).notes
 

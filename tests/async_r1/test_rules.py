@@ -33,7 +33,8 @@ def config(values: dict[str, Any], **more: Any) -> Config:
         {"buffer": {"min_rollouts": 8}},
         {"buffer": {"max_size": 32}},
         {"buffer": {"samples_per_insert": 2.0, "max_times_sampled": 2}},
-        {"buffer": {"samples_per_insert": 0.5}},
+        {"buffer": {"sampler": "lifo", "remover": "lowest_priority", "item": "rollout"}},
+        {"buffer": {"min_size": 40, "max_size": 40}, "learner": {"groups_per_update": 8}},
         {"buffer": {"sampler": "uniform", "max_times_sampled": 4, "samples_per_insert": 4.0}},
         {"objective": {"name": "grpo", "kl": 0.0, "clip_high": 0.28}},
         {"objective": {"name": "dppo", "drift": 0.0}},
@@ -97,6 +98,27 @@ def test_these_can_be_launched(values: dict[str, Any]) -> None:
             "learner.updates_per_publish + 1=2, got 3",
         ),
         (
+            {"buffer": {"min_size": 41}, "learner": {"groups_per_update": 8}},
+            "buffer.min_size must be <= (staleness.eta + 1) * learner.updates_per_publish * "
+            "learner.groups_per_update / buffer.samples_per_insert=40, got 41",
+        ),
+        (
+            {"buffer": {"item": "rollout"}, "objective": {"advantage_norm": "group"}},
+            "objective.advantage_norm=group needs buffer.item=group",
+        ),
+        (
+            {"buffer": {"item": "rollout"}, "objective": {"aggregation": "prompt"}},
+            "objective.aggregation=prompt needs buffer.item=group",
+        ),
+        (
+            {"buffer": {"priority": {"factors": []}}},
+            "buffer.priority.factors must name a factor, got []",
+        ),
+        (
+            {"buffer": {"priority": {"alpha": 0.5}}},
+            "buffer.priority has no effect with buffer.sampler=fifo and buffer.remover=fifo",
+        ),
+        (
             {"learner": {"ranks": 17, "groups_per_update": 2}},
             "learner.ranks must be <= learner.groups_per_update * buffer.group_size=16, got 17",
         ),
@@ -139,7 +161,7 @@ def test_these_cannot_be_launched(values: dict[str, Any], error: str) -> None:
         ({"actors": {"in_process": False}}, "mode=sync needs actors.in_process=true"),
         ({"buffer": {"group_deadline_s": 1.0}}, "mode=sync counts deadlines in versions"),
         ({"buffer": {"max_times_sampled": 2}}, "mode=sync trains each group once"),
-        ({"buffer": {"samples_per_insert": 0.5}}, "mode=sync trains each group once"),
+        ({"buffer": {"max_times_sampled": 2}}, "mode=sync trains each group once"),
         (
             {"actors": {"engine": {"enable_prefix_caching": True}}},
             "actors.engine.enable_prefix_caching must be false with mode=sync",
