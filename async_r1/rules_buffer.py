@@ -58,8 +58,8 @@ def rates(config: Config) -> Iterator[str]:
     """What could not go on for ever, by what a draw takes and what admission lets live.
 
     With S samples per insert, U updates per version and B groups a draw, admission leases
-    (v + eta + 1) U B / S groups by version v, and draws have then consumed at most v U B + (U - 1) B
-    samples. What is left must hold the B different groups of the next draw.
+    (v + eta + 1) U B / S groups by version v, and its last draw comes when (v U + U - 1) B samples
+    are consumed. What is left, at least (eta U + 1) B / S groups, must hold the B of that draw.
     """
     buffer, learner, eta = config.buffer, config.learner, config.staleness.eta
     ratio, batch = buffer.samples_per_insert, learner.groups_per_update

@@ -101,7 +101,8 @@ def test_help_is_complete(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         (
             ["launch", "buffer=unifrom"],
-            "buffer must be one of fifo, lifo, per, prioritized, replay, uniform, got 'unifrom'; did you mean buffer=uniform?",
+            "buffer must be one of fifo, lifo, per, prioritized, replay, uniform, got 'unifrom'; "
+            "did you mean buffer=uniform?",
         ),
         (
             ["launch", "demo"],
