@@ -61,9 +61,12 @@ class Draw:
             places = edges[:-1] + (self.rng.random(count) * np.diff(edges)).astype(np.int64)
             places += self.rng.integers(len(active))
             active = active[places % len(active)]
+        free = self._left(active)
         if self._passes is not None:
-            self.skipped_frac = float(np.mean(~self._passes(active))) if len(active) else 0.0
-        return active[self.free(active)].astype(np.int64)
+            passed = self._passes(active)
+            self.skipped_frac = float(np.mean(~passed)) if len(active) else 0.0
+            free &= passed
+        return active[free].astype(np.int64)
 
     @cached_property
     def parameters(self) -> tuple[Float64, Float64]:

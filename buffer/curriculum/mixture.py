@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import astuple
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -131,7 +132,7 @@ class Mixture:
     def _note_pending(self) -> None:
         if not self._pending:
             return
-        for outcome in sorted(self._pending, key=astuple):
+        for outcome in sorted(self._pending, key=attrgetter(*Outcome.__slots__)):
             self._roster.landed(outcome.prompt)
             if outcome.trials:
                 self._note(outcome)
@@ -150,11 +151,10 @@ class Mixture:
         options = self._options.retire
         if not options.threshold:
             return
-        a, b = self._posterior.at(prompt, version)
-        wins, losses = self._posterior.prompts.at(prompt, version)
-        solved = a / (a + b) >= options.threshold
+        trials = self._posterior.prompts.weight(prompt)
+        solved = float(self._posterior.mean(prompt, version)) >= options.threshold
         status = self._roster.status(prompt)
-        if status is Status.ACTIVE and solved and wins + losses >= options.trials:
+        if status is Status.ACTIVE and solved and trials >= options.trials:
             self._roster.retire(prompt)
         elif status is Status.IN_REVIEW:
             self._roster.retire(prompt) if solved else self._roster.activate(prompt)

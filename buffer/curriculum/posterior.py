@@ -46,6 +46,10 @@ class Evidence:
         kept = np.exp2(age * -self._rate)
         return kept * self.wins[indices], kept * self.losses[indices]
 
+    def weight(self, index: int) -> float:
+        """Trials' worth of evidence as of its newest version."""
+        return float(self.wins.item(index) + self.losses.item(index))
+
     def rows(self, indices: Any) -> dict[str, Any]:
         """What `load` takes."""
         return {

@@ -19,6 +19,10 @@ class Status(IntEnum):
     IN_REVIEW = 2  # taken from the queue; its group has not closed
 
 
+# Plain numbers: the comparison of an enum costs more than all else of an opening.
+_ACTIVE, _RETIRED = int(Status.ACTIVE), int(Status.RETIRED)
+
+
 class Roster:
     """Status of every prompt; the active ones as a list, from which removal is a swap.
 
@@ -56,14 +60,15 @@ class Roster:
 
     def opened(self, prompt: int) -> None:
         """A group of the prompt is in flight; a retired one leaves the queue for it."""
-        if self._status[prompt] == Status.RETIRED:
+        status = self._status.item(prompt)
+        if status == _RETIRED:
             assert self.retired.first == prompt, "only the oldest is reviewed"
             self.retired.pop()
             self._status[prompt] = Status.IN_REVIEW
-        self.in_flight[prompt] = self.in_flight.get(prompt, 0) + 1
-        if not self._hidden[prompt] & _IN_FLIGHT:
+        count = self.in_flight[prompt] = self.in_flight.get(prompt, 0) + 1
+        if count == 1:
             self._hidden[prompt] |= _IN_FLIGHT
-            self._num_hidden_active += self._status[prompt] == Status.ACTIVE
+            self._num_hidden_active += status == _ACTIVE
 
     def landed(self, prompt: int) -> None:
         """A group of the prompt is in flight no more."""
@@ -73,12 +78,13 @@ class Roster:
             return
         del self.in_flight[prompt]
         self._hidden[prompt] &= ~_IN_FLIGHT & 0xFF
-        self._num_hidden_active -= self._status[prompt] == Status.ACTIVE
+        self._num_hidden_active -= self._status.item(prompt) == _ACTIVE
 
     def retire(self, prompt: int, *, first: bool = False) -> None:
         """Into the queue: to its end, or to its front if its review told nothing."""
-        assert self._status[prompt] != Status.RETIRED
-        if self._status[prompt] == Status.ACTIVE:
+        status = self._status.item(prompt)
+        assert status != _RETIRED
+        if status == _ACTIVE:
             self._num_hidden_active -= bool(self._hidden[prompt] & _IN_FLIGHT)
             self._num_active -= 1
             place, last = self._position[prompt], self._active[self._num_active]

@@ -32,6 +32,7 @@ class Walk:
         self._passes = passes
         self._size = roster.num_prompts
         self._position = 0  # of all epochs
+        self._passed = -1  # the position that the gate let through last
         self._owed: dict[int, None] = {}  # in order
         self._order = Permutation(self._size, seed, 0)
         self._epoch = 0
@@ -51,7 +52,8 @@ class Walk:
             if self._roster.free(first):
                 return first
         prompt = int(self._entries(self._position, 1)[0])
-        if self._passes is None and self._roster.free(prompt, skip_in_flight=self._skip):
+        asked = self._passes is None or self._passed == self._position
+        if asked and self._roster.free(prompt, skip_in_flight=self._skip):
             return prompt
         return self._scan()
 
@@ -73,10 +75,14 @@ class Walk:
             self._position += 1
 
     def state_dict(self) -> dict[str, Any]:
-        return {"position": self._position, "owed": list(self._owed)}
+        return {
+            "position": self._position,
+            "passed": self._passed,
+            "owed": list(self._owed),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._position = int(state["position"])
+        self._position, self._passed = int(state["position"]), int(state["passed"])
         self._owed = dict.fromkeys(int(prompt) for prompt in state["owed"])
 
     def _forget_retired(self) -> None:
@@ -101,7 +107,7 @@ class Walk:
             owed += entries[:first][wanted[:first]].tolist()
             position += first
             if first < len(entries):
-                self._position = position
+                self._position = self._passed = position
                 self._owed.update(dict.fromkeys(owed))
                 return int(entries[first])
         return None
