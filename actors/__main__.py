@@ -32,6 +32,7 @@ def _run(role: Role) -> None:
     from actors.stats import ActorStats
     from actors.tokenizer import load_tokenizer
     from actors.weights import WeightReceiver
+    from async_r1.model_files import vocab_size
     from async_r1.tasks import load_task
     from async_r1.templates import PromptForm
 
@@ -44,7 +45,11 @@ def _run(role: Role) -> None:
     try:
         weights = WeightReceiver(role.resolved.weights_address, role.name, role.index, engine)
         client = BufferClient(
-            role.resolved.buffer_address, role.name, role.index, config.run.peer_timeout_s
+            role.resolved.buffer_address,
+            role.name,
+            role.index,
+            config.run.peer_timeout_s,
+            vocab_size(config.model.path),
         )
         role.status("starting", f"waiting for the buffer at {role.resolved.buffer_address}")
         known_version = client.join(time.monotonic())

@@ -8,8 +8,8 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 from async_r1.channels import Dealer
-from async_r1.errors import DeadlineError, PeerError
-from async_r1.messages import get, read_leases, write_score, write_segment
+from async_r1.errors import AsyncR1Error, DeadlineError, PeerError, ProtocolVersionError
+from async_r1.messages import get, read_ack, read_error, read_leases, write_score, write_segment
 from async_r1.types import Lease, Score, Segment
 from async_r1.wire import Message
 
@@ -28,9 +28,19 @@ class Inbox:
 class BufferClient:
     """One actor's connection to the buffer."""
 
-    def __init__(self, address: str, name: str, index: int, timeout_s: float) -> None:
+    def __init__(
+        self,
+        address: str,
+        name: str,
+        index: int,
+        timeout_s: float,
+        vocab_size: int | None = None,
+    ) -> None:
+        """`vocab_size`: of the model here; the buffer refuses a token that is not below."""
         self.dealer = Dealer(address, name)
-        self._index = index
+        self._hello = {"role": "actor", "index": index}
+        if vocab_size is not None:
+            self._hello["vocab_size"] = vocab_size
         self._timeout_s = timeout_s
         self._credit = 0
         self._unacknowledged: OrderedDict[_Key, Message] = OrderedDict()
@@ -47,9 +57,13 @@ class BufferClient:
 
         Raises:
             DeadlineError: the buffer did not answer within the timeout.
+            PeerError: it refuses this actor.
+            ProtocolVersionError: it speaks another version of the protocol.
         """
-        self.dealer.send(Message("hello", {"role": "actor", "index": self._index}))
+        self.dealer.send(Message("hello", self._hello))
         message = self.dealer.receive(self._timeout_s)
+        if message is not None and message.kind == "error":
+            raise _refusal(message)
         if message is None or message.kind != "welcome":
             raise DeadlineError(
                 f"buffer at {self.dealer.address} did not welcome this actor within "
@@ -120,20 +134,19 @@ class BufferClient:
             leases = read_leases(message)
             self._leases_received += len(leases)
             inbox.leases.extend(leases)
-        elif message.kind in ("ack", "revoked"):
-            rollout_id = get(message, "rollout_id", int)
-            epoch = get(message, "lease_epoch", int)
-            if message.kind == "ack":
-                self._acknowledged((rollout_id, epoch, get(message, "token_offset", int)))
-            else:
-                self._revoked(rollout_id, epoch)
-                inbox.revoked.append((rollout_id, epoch))
+        elif message.kind == "ack":
+            for key in read_ack(message):
+                self._acknowledged(key)
+        elif message.kind == "revoked":
+            rollout_id, epoch = get(message, "rollout_id", int), get(message, "lease_epoch", int)
+            self._revoked(rollout_id, epoch)
+            inbox.revoked.append((rollout_id, epoch))
         elif message.kind == "rejoin":
             self._rejoin()
         elif message.kind == "stop":
             inbox.stop = True
         elif message.kind == "error":
-            raise PeerError(f"buffer refused a message: {get(message, 'text', str)}")
+            raise _refusal(message)
         elif message.kind != "welcome":
             raise PeerError(f"buffer sent an unknown message {message.kind!r}")
 
@@ -141,7 +154,7 @@ class BufferClient:
         """The buffer does not know this actor (any more): start over, and repeat what it owes."""
         self._last_request = None
         self._leases_received = 0
-        self._send(Message("hello", {"role": "actor", "index": self._index}))
+        self._send(Message("hello", self._hello))
         for message in self._unacknowledged.values():
             self._send(message)
 
@@ -168,6 +181,13 @@ class BufferClient:
 
     def _send(self, message: Message) -> None:
         self.dealer.send(message)
+
+
+def _refusal(message: Message) -> AsyncR1Error:
+    error = read_error(message)
+    if isinstance(error, ProtocolVersionError):
+        return error
+    return PeerError(f"buffer refused a message: {type(error).__name__}: {error}")
 
 
 def _key(message: Message) -> _Key:

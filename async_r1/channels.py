@@ -13,6 +13,8 @@ import zmq
 from async_r1.errors import PeerError, WireError
 from async_r1.wire import Message, decode, encode
 
+COPIED_BYTES = 16384  # frames below this are copied out of ZeroMQ's memory
+
 
 class Dealer:
     """A peer's socket, known to the server by its name and process."""
@@ -79,11 +81,46 @@ class Router:
         """
         if not self._socket.poll(int(timeout_s * 1000)):
             return None
-        peer, *frames = self._socket.recv_multipart(copy=False)
+        return self._take(0)[0]
+
+    def receive_all(
+        self, timeout_s: float = 0.0, *, max_messages: int = 256, max_bytes: int = 4 << 20
+    ) -> list[tuple[bytes, Message | WireError]]:
+        """All that is there, each as `receive` gives it, waiting up to `timeout_s` for the first.
+
+        It ends with the message that reaches a bound; what is left comes with the next call.
+        """
+        if not self._socket.poll(int(timeout_s * 1000)):
+            return []
+        received: list[tuple[bytes, Message | WireError]] = []
+        num_bytes = 0
         try:
-            return peer.bytes, decode([frame.buffer for frame in frames])
+            while len(received) < max_messages and num_bytes < max_bytes:
+                item, size = self._take(zmq.NOBLOCK)
+                received.append(item)
+                num_bytes += size
+        except zmq.Again:
+            pass
+        return received
+
+    def _take(self, flags: int) -> tuple[tuple[bytes, Message | WireError], int]:
+        """A message and its size [bytes].
+
+        Small frames are copied: ZeroMQ keeps many of them in one block of memory, which a frame
+        that somebody goes on holding would keep whole.
+        """
+        receive = self._socket.recv
+        frame = receive(flags, copy=False)
+        peer, frames, size = frame.bytes, [], 0
+        while frame.more:
+            frame = receive(0, copy=False)
+            length = len(frame)
+            frames.append(frame.bytes if length < COPIED_BYTES else frame.buffer)
+            size += length
+        try:
+            return (peer, decode(frames)), size
         except WireError as error:
-            return peer.bytes, error
+            return (peer, error), size
 
     def send(self, peer: bytes, message: Message) -> bool:
         """Send; False when the peer is not connected any more."""

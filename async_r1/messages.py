@@ -7,8 +7,10 @@ a foreign or broken peer may send.
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from async_r1.errors import WireError
+from async_r1 import errors
+from async_r1.errors import AsyncR1Error, PeerError, ProtocolError, Refusal, WireError
 from async_r1.types import (
     Batch,
     FinishReason,
@@ -25,6 +27,10 @@ T = TypeVar("T")
 
 _MAX_INT32 = 2**31 - 1
 _MAX_FLOAT32 = float(np.finfo(np.float32).max)
+_INT32, _UINT32, _FLOAT32 = np.dtype("<i4"), np.dtype("<u4"), np.dtype("<f4")
+_LAST_FINITE = int(np.float32(-_MAX_FLOAT32).view(np.int32))
+_STATUSES = {status.value: status for status in SegmentStatus}
+_FINISHES = {finish.value: finish for finish in FinishReason}
 
 _BATCH_ARRAYS = (
     ("prompt_ids", "i4"),
@@ -83,12 +89,105 @@ def write_segment(segment: Segment) -> Message:
     return Message("segment", values, arrays)
 
 
-def read_segment(message: Message) -> Segment:
+def read_segment(message: Message, vocab_size: int = _MAX_INT32 + 1) -> Segment:
     """Segment of a `segment` message.
 
     Raises:
-        WireError: a field is absent, of the wrong type, or contradicts another.
+        WireError: a field is absent, of the wrong type, or contradicts another; or a token id is
+            not below `vocab_size`. Its `reason` tells which.
     """
+    return _plain_segment(message, vocab_size) or _any_segment(message, vocab_size)
+
+
+def _plain_segment(message: Message, vocab_size: int) -> Segment | None:
+    """The segment, if all is right with it and nothing is unusual: none of the checks of
+    `_any_segment` is left out, but none of them has words, and arrays are read once or twice."""
+    values, arrays = message.values, message.arrays
+    get = values.get
+    rollout_id, lease_epoch, offset = get("rollout_id"), get("lease_epoch"), get("token_offset")
+    prefix_hash, prefill_version = get("prefix_hash"), get("prefill_version")
+    status_text, finish_text = get("status"), get("finish_reason")
+    pairs, swaps = get("spans"), get("swaps")
+    token_ids, logprobs = arrays.get("token_ids"), arrays.get("behavior_logprobs")
+    if (
+        not type(rollout_id) is type(lease_epoch) is type(offset) is int
+        or not type(prefix_hash) is type(prefill_version) is int
+        or not type(status_text) is type(finish_text) is str
+        or not type(pairs) is type(swaps) is list
+        or (rollout_id | lease_epoch | offset | prefix_hash | prefill_version) < 0
+        or swaps
+        or token_ids is None
+        or logprobs is None
+        or "mask" in arrays
+    ):
+        return None
+    status, finish = _STATUSES.get(status_text), _FINISHES.get(finish_text)
+    count = len(token_ids)
+    if (
+        status is None
+        or (status is SegmentStatus.FINISHED) is (finish is None)
+        or (finish is None and finish_text)
+        or not count
+        or token_ids.dtype != _INT32
+        or logprobs.dtype != _FLOAT32
+        or len(logprobs) != count
+        or not _all_below(token_ids, vocab_size)
+        or not _all_logprobs(logprobs)
+    ):
+        return None
+    spans, total = [], 0
+    for pair in pairs:
+        if type(pair) is not list or len(pair) != 2:
+            return None
+        version, length = pair
+        if not type(version) is type(length) is int:
+            return None
+        if not 0 <= version <= _MAX_INT32 or length < 1:
+            return None
+        spans.append(VersionSpan(version, length))
+        total += length
+    if total != count:
+        return None
+    prompt = arrays.get("prompt_ids")
+    if prompt is not None and (
+        prompt.dtype != _INT32 or not len(prompt) or not _all_below(prompt, vocab_size)
+    ):
+        return None
+    return Segment(
+        rollout_id=rollout_id,
+        lease_epoch=lease_epoch,
+        token_offset=offset,
+        prefix_hash=prefix_hash,
+        status=status,
+        finish_reason=finish,
+        spans=tuple(spans),
+        prefill_version=prefill_version,
+        swaps=(),
+        token_ids=token_ids,
+        behavior_logprobs=logprobs,
+        mask=None,
+        prompt_ids=prompt,
+    )
+
+
+def _all_below(token_ids: NDArray[np.int32], vocab_size: int) -> bool:
+    """Whether all are in [0, vocab_size): as unsigned, what is negative is large."""
+    return int(token_ids.view(_UINT32).max()) < vocab_size
+
+
+def _all_logprobs(logprobs: NDArray[np.float32]) -> bool:
+    """Whether all are finite and <= 0.
+
+    As int32, the bits of -0.0 and of finite negative numbers are those up to `_LAST_FINITE`; then
+    come -inf and NaN, up to -1; 0 is +0.0; positive ones, inf and NaN are above. So one maximum
+    decides unless it is +0.0, behind which -inf or NaN may hide.
+    """
+    largest = int(logprobs.view(_INT32).max())
+    return largest <= _LAST_FINITE or (largest == 0 and bool(logprobs.min() >= -_MAX_FLOAT32))
+
+
+def _any_segment(message: Message, vocab_size: int) -> Segment:
+    """The segment, or an error that names what is wrong with it."""
     status = _enum(message, "status", SegmentStatus)
     finish = get(message, "finish_reason", str)
     spans = []
@@ -97,12 +196,17 @@ def read_segment(message: Message) -> Segment:
         if not 0 <= version <= _MAX_INT32 or num_tokens < 1:
             raise WireError(f"segment.spans must be non-empty runs of a version, got {pair!r}")
         spans.append(VersionSpan(version, num_tokens))
-    token_ids = _token_ids(message, "token_ids")
+    token_ids = _token_ids(message, "token_ids", vocab_size)
     logprobs = _array(message, "behavior_logprobs", "f4", len(token_ids))
     mask = _array(message, "mask", "u1", len(token_ids)) if "mask" in message.arrays else None
-    prompt = _token_ids(message, "prompt_ids") if "prompt_ids" in message.arrays else None
+    prompt = None
+    if "prompt_ids" in message.arrays:
+        prompt = _token_ids(message, "prompt_ids", vocab_size)
     if sum(span.num_tokens for span in spans) != len(token_ids):
-        raise WireError(f"segment.spans must cover {len(token_ids)} tokens, got {spans}")
+        raise WireError(
+            f"segment.spans must cover {len(token_ids)} tokens, got {spans}",
+            Refusal.LENGTH_MISMATCH,
+        )
     if status is SegmentStatus.STREAMING and not len(token_ids):
         raise WireError("segment.token_ids must not be empty while the rollout is streaming")
     if prompt is not None and not len(prompt):
@@ -112,7 +216,7 @@ def read_segment(message: Message) -> Segment:
     if (status is SegmentStatus.FINISHED) != bool(finish):
         raise WireError(f"segment.finish_reason {finish!r} does not fit status {status.value}")
     if not np.isfinite(logprobs).all() or (logprobs > 0).any():
-        raise WireError("segment.behavior_logprobs must be finite and <= 0")
+        raise WireError("segment.behavior_logprobs must be finite and <= 0", Refusal.LOGPROBS)
     swaps = get(message, "swaps", list)
     if not all(type(swap) is int for swap in swaps):
         raise WireError(f"segment.swaps must be integers, got {swaps!r}")
@@ -131,6 +235,36 @@ def read_segment(message: Message) -> Segment:
         mask=mask,
         prompt_ids=prompt,
     )
+
+
+def read_ack(message: Message) -> list[tuple[int, int, int]]:
+    """Keys of the segments that an `ack` acknowledges: rollout id, lease epoch, token offset.
+
+    Raises:
+        WireError: they are no triples of integers.
+    """
+    keys = []
+    for key in get(message, "segments", list):
+        if type(key) is not list or len(key) != 3 or not all(type(part) is int for part in key):
+            raise WireError(f"ack.segments must hold triples of integers, got {key!r}")
+        keys.append((key[0], key[1], key[2]))
+    return keys
+
+
+def write_error(error: WireError | ProtocolError, text: str) -> Message:
+    """The `error` message: what the sender of a refused message is told."""
+    return Message(
+        "error", {"error": type(error).__name__, "reason": error.reason.value, "text": text}
+    )
+
+
+def read_error(message: Message) -> AsyncR1Error:
+    """The error that an `error` message names; a `PeerError` if it has no such class here."""
+    name, text = get(message, "error", str), get(message, "text", str)
+    cls = getattr(errors, name, None)
+    if isinstance(cls, type) and issubclass(cls, AsyncR1Error):
+        return cls(text)
+    return PeerError(f"{name}: {text}")
 
 
 def write_leases(leases: list[Lease]) -> Message:
@@ -290,7 +424,7 @@ def read_surprise(message: Message) -> tuple[list[int], list[float]]:
     """
     if not {"item_ids", "surprise"} & message.arrays.keys():
         return [], []
-    item_ids = _token_ids(message, "item_ids")
+    item_ids = _token_ids(message, "item_ids", _MAX_INT32 + 1)
     surprise = _array(message, "surprise", "f4", len(item_ids))
     if not (np.isfinite(surprise) & (surprise >= 0)).all():
         raise WireError("step_done.surprise must be finite and >= 0")
@@ -318,10 +452,13 @@ def _enum(message: Message, name: str, cls: type[T]) -> T:
         raise WireError(f"{message.kind}.{name} has no value {value!r}") from None
 
 
-def _token_ids(message: Message, name: str) -> Any:
+def _token_ids(message: Message, name: str, vocab_size: int) -> Any:
     token_ids = _array(message, name, "i4")
-    if (token_ids < 0).any():
-        raise WireError(f"{message.kind}.{name} must be >= 0")
+    bad = token_ids[(token_ids < 0) | (token_ids >= vocab_size)]
+    if len(bad):
+        raise WireError(
+            f"{message.kind}.{name} must be in [0, {vocab_size}), got {bad[0]}", Refusal.VOCABULARY
+        )
     return token_ids
 
 
@@ -331,5 +468,8 @@ def _array(message: Message, name: str, dtype: str, length: int | None = None) -
         got = "nothing" if array is None else array.dtype
         raise WireError(f"{message.kind}.{name} must be an array of {dtype}, got {got}")
     if length is not None and len(array) != length:
-        raise WireError(f"{message.kind}.{name} must have {length} elements, got {len(array)}")
+        raise WireError(
+            f"{message.kind}.{name} must have {length} elements, got {len(array)}",
+            Refusal.LENGTH_MISMATCH,
+        )
     return array

@@ -74,6 +74,27 @@ def check_named_model(path: str, task: TaskConfig) -> None:
     check_model(local, task, complete=False)
 
 
+def vocab_size(path: str) -> int | None:
+    """The number of token ids of a model, by its config.json; None if that is not on this host.
+
+    Args:
+        path: a directory, or a Hugging Face name, which is looked for among what was fetched.
+    """
+    file: Any = Path(path) / "config.json"
+    if not Path(path).is_dir():
+        try:
+            from huggingface_hub import try_to_load_from_cache
+
+            file = try_to_load_from_cache(path, "config.json")
+        except (ImportError, ValueError):  # of a name that none can have
+            return None
+    if not isinstance(file, str | Path) or not Path(file).is_file():
+        return None
+    config = _read(Path(file))
+    found = (config.get("text_config") or config).get("vocab_size")
+    return found if type(found) is int and found > 0 else None
+
+
 def check_vocabulary(largest_id: int, vocab_size: int, where: str) -> None:
     """A token id beyond the embedding would stop the run when it is first sampled or read.
 

@@ -108,6 +108,11 @@ def plan(
     )
 
 
+# Segments stay in the memory that they were received into. With small pages each costs 32 page
+# faults, as much as all else; glibc asks for huge ones in its first arena only.
+BUFFER_MALLOC = "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1"
+
+
 def staleness_bound(config: Config) -> str:
     """What bounds the age of trained tokens, and by how much."""
     staleness, buffer = config.staleness, config.buffer
@@ -132,9 +137,8 @@ def staleness_bound(config: Config) -> str:
 
 def _buffer(config: Config) -> RolePlan:
     gib = memory.buffer_gib(config)
-    return RolePlan(
-        kind="buffer", index=0, threads=1, memory_gib=gib, env=_env(1, (), is_learner=False)
-    )
+    env = {**_env(1, (), is_learner=False), "GLIBC_TUNABLES": BUFFER_MALLOC}
+    return RolePlan(kind="buffer", index=0, threads=1, memory_gib=gib, env=env)
 
 
 def _env(threads: int, gpus: Sequence[str], *, is_learner: bool) -> dict[str, str]:

@@ -11,4 +11,4 @@ def extend(prefix_hash: int, token_ids: NDArray[np.int32]) -> int:
 
     The empty sequence hashes to 0, and `extend(extend(0, a), b) == extend(0, a + b)`.
     """
-    return zlib.crc32(np.ascontiguousarray(token_ids, dtype="<i4").tobytes(), prefix_hash)
+    return zlib.crc32(np.ascontiguousarray(token_ids, dtype="<i4").data, prefix_hash)

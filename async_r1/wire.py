@@ -1,8 +1,12 @@
 """Messages as ZeroMQ frames: one msgpack header, then one raw frame per array.
 
-The header names the protocol version, the message kind, its plain values and, for each array,
-name, dtype and shape; array frames carry nothing but their little-endian bytes. Decoding checks
-every size before it touches an array, never unpickles, and copies nothing.
+The header is `[protocol version, kind, values, arrays]`; for each array it names dtype and length;
+array frames carry nothing but their little-endian bytes. Decoding checks every size before it
+touches an array, never unpickles, and copies nothing.
+
+Versions may change everything but this: a header is a msgpack list that begins with the version,
+and `[any version, "error", {"error": name, "text": text, …}, []]` is an `error` message to all, so
+that a peer of another version can be told so.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +17,7 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from async_r1.errors import WireError
+from async_r1.errors import ProtocolVersionError, Refusal, WireError
 
 PROTOCOL_VERSION = 1
 MAX_HEADER_BYTES = 4 << 20
@@ -26,17 +30,22 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
+Frames = Sequence[bytes | memoryview]
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
     """One message.
 
-    Example: `Message("ack", {"rollout_id": 17, "lease_epoch": 1, "num_tokens": 64})`.
+    `frames` are those that it was decoded from, for whoever passes it on as it came.
+
+    Example: `Message("lease_request", {"free_slots": 4, "leases_received": 0})`.
     """
 
     kind: str
     values: Mapping[str, Any] = field(default_factory=dict)
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    frames: Frames | None = field(default=None, compare=False, repr=False)
 
     @property
     def num_bytes(self) -> int:
@@ -64,28 +73,27 @@ def encode(message: Message) -> list[bytes | memoryview]:
     return [msgpack.packb(header, use_bin_type=True), *frames]
 
 
-def decode(frames: Sequence[bytes | memoryview]) -> Message:
+def decode(frames: Frames) -> Message:
     """Message from frames; arrays are read-only views.
 
     Raises:
+        ProtocolVersionError: the message is of another version.
         WireError: the frames are not one well-formed message of this protocol version.
     """
     if not 1 <= len(frames) <= MAX_FRAMES:
         raise WireError(f"a message has 1 to {MAX_FRAMES} frames, got {len(frames)}")
-    version, kind, values, table = _decode_header(frames[0])
-    if version != PROTOCOL_VERSION:
-        raise WireError(f"protocol version must be {PROTOCOL_VERSION}, got {version!r}")
-    if not isinstance(kind, str) or not isinstance(values, dict) or not isinstance(table, list):
+    _, kind, values, table = _decode_header(frames[0])
+    if type(kind) is not str or type(values) is not dict or type(table) is not list:
         raise WireError(f"malformed header of a {kind!r} message")
     if len(table) != len(frames) - 1:
         raise WireError(f"{kind} announces {len(table)} arrays, got {len(frames) - 1} frames")
     arrays: dict[str, NDArray[Any]] = {}
-    for entry, frame in zip(table, frames[1:], strict=True):
-        name, array = _decode_array(kind, entry, frame)
+    for i, entry in enumerate(table, 1):
+        name, array = _decode_array(kind, entry, frames[i])
         if name in arrays:
             raise WireError(f"{kind} has array {name} twice")
         arrays[name] = array
-    return Message(kind, values, arrays)
+    return Message(kind, values, arrays, frames)
 
 
 def _decode_header(frame: bytes | memoryview) -> Sequence[Any]:
@@ -96,24 +104,38 @@ def _decode_header(frame: bytes | memoryview) -> Sequence[Any]:
         header = msgpack.unpackb(frame, raw=False, strict_map_key=True)
     except Exception as error:  # msgpack raises half a dozen unrelated types
         raise WireError(f"header is not msgpack: {error}") from None
-    if not isinstance(header, list) or len(header) != 4:
+    if type(header) is not list or not header:
+        raise WireError("header must be [version, kind, values, arrays]")
+    version = header[0]
+    if type(version) is not int:
+        raise WireError(f"protocol version must be {PROTOCOL_VERSION}, got {version!r}")
+    if version != PROTOCOL_VERSION and header[1:2] != ["error"]:
+        raise ProtocolVersionError(
+            f"protocol version must be {PROTOCOL_VERSION}, got {version}: buffer, actors and "
+            f"learner must run the same async_r1"
+        )
+    if len(header) != 4:
         raise WireError("header must be [version, kind, values, arrays]")
     return header
 
 
 def _decode_array(kind: str, entry: Any, frame: bytes | memoryview) -> tuple[str, NDArray[Any]]:
-    if not isinstance(entry, list) or len(entry) != 3:
+    if type(entry) is not list or len(entry) != 3:
         raise WireError(f"{kind} has a malformed array entry {entry!r}")
     name, dtype_name, length = entry
-    if not isinstance(name, str) or not isinstance(dtype_name, str) or dtype_name not in DTYPES:
+    if type(name) is not str or type(dtype_name) is not str or dtype_name not in DTYPES:
         raise WireError(f"{kind}.{name} has unknown dtype {dtype_name!r}")
-    if not isinstance(length, int) or isinstance(length, bool) or length < 0:
+    if type(length) is not int or length < 0:
         raise WireError(f"{kind}.{name} has bad length {length!r}")
     dtype = DTYPES[dtype_name]
     expected, size = length * dtype.itemsize, _num_bytes(frame)
     if expected > MAX_FRAME_BYTES or size != expected:
-        raise WireError(f"{kind}.{name} must have {expected} bytes, got {size}")
-    return name, np.frombuffer(memoryview(frame).toreadonly(), dtype=dtype)
+        raise WireError(
+            f"{kind}.{name} must have {expected} bytes, got {size}", Refusal.LENGTH_MISMATCH
+        )
+    if type(frame) is not bytes:  # bytes are read-only as they are
+        frame = memoryview(frame).toreadonly()
+    return name, np.frombuffer(frame, dtype)
 
 
 def _num_bytes(frame: bytes | memoryview) -> int:

@@ -7,11 +7,16 @@ encoded before the clock starts, and sends them over TCP loopback with a bounded
 unacknowledged. The limits, by the same driver with the same bytes in the same round: `zmq`, a
 ROUTER that receives and forgets, without an answer; `file`, the frames written to a file beside
 the journal, nothing received; `loop`, for the shortest segments, a ROUTER that receives one,
-writes it and answers it. The driver has one core, the other side the other.
+writes it and answers it. With `--pin` the driver has one core and the other side another; else, as
+in a run, the system places the two threads that each of them has.
 
 `fraction_of_limit_16384`: over the slower of zmq and file, for 16,384 tokens; at least 0.6.
 `fraction_of_bare_64`: over the loop, for 64 tokens; at least 0.5. Both are medians over rounds, of
 the worst number of connections. Acknowledgement latency is measured afterwards at half the rate.
+The last columns are the share of its core that the buffer had, and the processor time per segment
+of each side, which says more than the rates on a machine that does something else as well.
+Memory is touched before each side: the first use of a page of a virtual machine's costs its host
+more than anything that is measured here, and only the buffer would pay it, since only it keeps.
 """
 
 import argparse
@@ -72,14 +77,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="of every cell, sides in turn")
     parser.add_argument("--tokens", type=int, nargs="*", default=list(SEGMENTS), help="sizes")
     parser.add_argument("--connections", type=int, nargs="*", default=[1, 8, 64])
+    parser.add_argument("--pin", action="store_true", help="each side to a core of its own")
     parser.add_argument("--dir", type=Path, help="where journal and file go (default: temporary)")
     args = parser.parse_args()
     if args.quick:
         args.rounds, args.connections = 1, [2]
     cores = sorted(os.sched_getaffinity(0))
     facts = common.conditions(
-        driver_core=cores[-1],
-        other_side_core=cores[0],
+        pinned=args.pin,
         unacknowledged=f"{MAX_WAITING} segments or {MAX_WAITING_BYTES >> 20} MiB in all",
         fsync="none on either side",
         bytes_per_token="8 on the wire (id, log-prob)",
@@ -93,15 +98,17 @@ def main() -> int:
         for connections in args.connections
     ]
     with tempfile.TemporaryDirectory(dir=args.dir) as directory:
-        measured = measure(args, cells, Path(directory), driver=cores[-1], other=cores[0])
+        measured = measure(args, cells, Path(directory), cores)
     return report(args, measured, facts)
 
 
 def measure(
-    args: argparse.Namespace, cells: Sequence[Cell], directory: Path, *, driver: int, other: int
+    args: argparse.Namespace, cells: Sequence[Cell], directory: Path, cores: list[int]
 ) -> list[dict[str, Any]]:
     """A row per cell and round: tokens/s of every side, and what the buffer's cost was."""
-    os.sched_setaffinity(0, {driver})
+    if args.pin:
+        os.sched_setaffinity(0, {cores[-1]})
+    other = cores[:1] if args.pin else cores
     rows = []
     with bare_process(directory, other) as bare:
         for number in range(args.rounds):
@@ -109,8 +116,10 @@ def measure(
                 row: dict[str, Any] = {
                     "tokens": cell.tokens, "connections": cell.connections, "round": number,
                 }  # fmt: skip
+                touch_memory(cell)
                 with buffer_process(cell, directory / "run", other) as (actors, pid):
                     row |= ingest(cell, actors, pid)
+                touch_memory(cell)
                 row |= limits(cell, bare)
                 rows.append(row)
     return rows
@@ -135,11 +144,12 @@ def report(args: argparse.Namespace, rows: list[dict[str, Any]], facts: dict[str
         table.append([
             f"{key[0]:,} x {key[1]}", cell["buffer"], cell["buffer"] / key[0], cell["zmq"],
             cell["file"], cell.get("loop"), cell["of_limit"], cell.get("of_bare"),
-            cell["p50_ms"], cell["p99_ms"], cell["cpu"], cell["bytes_per_token"],
+            cell["p50_ms"], cell["p99_ms"], cell["bytes_per_token"], cell["cpu"],
+            cell["cpu_us"], cell["zmq_cpu_us"], cell.get("loop_cpu_us"),
         ])  # fmt: skip
     common.print_table(
         ["tokens x conn.", "tokens/s", "segments/s", "zmq", "file", "loop", "of limit", "of loop",
-         "p50 ms", "p99 ms", "CPU", "bytes/token"],
+         "p50 ms", "p99 ms", "bytes/token", "CPU", "us", "zmq us", "loop us"],
         table,
     )  # fmt: skip
     result: dict[str, Any] = {"cells": cells, **facts}
@@ -171,8 +181,7 @@ def ingest(cell: Cell, actors: list["zmq.Socket[bytes]"], pid: int) -> dict[str,
     def acknowledged(frames: Frames) -> int:
         message = decode(frames)
         assert message.kind == "ack", message
-        offsets = message.values["token_offset"]
-        return len(offsets) if isinstance(offsets, list) else 1
+        return len(message.values["segments"])
 
     half = cell.segments // 2
     full = [lease_and_encode(cell, actor, cell.segments // cell.connections) for actor in actors]
@@ -184,6 +193,7 @@ def ingest(cell: Cell, actors: list["zmq.Socket[bytes]"], pid: int) -> dict[str,
     row = {
         "buffer": rate,
         "cpu": (cpu_s(pid) - cpu) / seconds,
+        "cpu_us": 1e6 * (cpu_s(pid) - cpu) * cell.tokens / num_tokens,
         "bytes_per_token": (resident_bytes(pid) - memory) / num_tokens,
     }
     waits = open_loop(actors, calm, rate / cell.tokens / 2, acknowledged)
@@ -202,18 +212,28 @@ def limits(cell: Cell, bare: "Bare") -> dict[str, Any]:
     sockets = [bare.connect() for _ in range(cell.connections)]
     try:
         bare.ask(side="discard", count=count, copy=cell.tokens < LONG)
+        cpu = cpu_s(bare.process.pid)
         zmq_s = closed_loop(sockets, messages, count, None)
         bare.answer()
+        zmq_cpu = cpu_s(bare.process.pid) - cpu
         file_s = bare.ask(side="file", count=count, sizes=[len(f) for f in messages[0][-1]])
-        loop = None
+        loop = loop_cpu = None
         if cell.tokens == SHORT:
             bare.ask(side="loop", count=count)
+            cpu = cpu_s(bare.process.pid)
             loop = num_tokens / closed_loop(sockets, messages, cell.window, lambda frames: 1)
             bare.answer()
+            loop_cpu = 1e6 * (cpu_s(bare.process.pid) - cpu) / count
     finally:
         for socket in sockets:
             socket.close()
-    return {"zmq": num_tokens / zmq_s, "file": num_tokens / file_s["seconds"], "loop": loop}
+    return {
+        "zmq": num_tokens / zmq_s,
+        "file": num_tokens / file_s["seconds"],
+        "loop": loop,
+        "zmq_cpu_us": 1e6 * zmq_cpu / count,
+        "loop_cpu_us": loop_cpu,
+    }
 
 
 def closed_loop(
@@ -375,9 +395,10 @@ def receive(socket: "zmq.Socket[bytes]", kind: str) -> Any:
 
 @contextlib.contextmanager
 def buffer_process(
-    cell: Cell, path: Path, core: int
+    cell: Cell, path: Path, cores: list[int]
 ) -> Iterator[tuple[list["zmq.Socket[bytes]"], int]]:
-    """`python -m buffer` on a core, and the sockets of actors that it welcomed."""
+    """`python -m buffer` as the launcher starts it, and the sockets of actors that it welcomed."""
+    from async_r1.plan import BUFFER_MALLOC
     from async_r1.wire import Message
     from async_r1.wire import encode as to_frames
 
@@ -385,9 +406,14 @@ def buffer_process(
     log = path / "buffer.log"
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "buffer", "--config", str(resolved)],
-        env={**os.environ, **common.ONE_THREAD, "PYTHONPATH": str(common.ROOT)},
+        env={
+            **os.environ,
+            **common.ONE_THREAD,
+            "GLIBC_TUNABLES": BUFFER_MALLOC,
+            "PYTHONPATH": str(common.ROOT),
+        },
         stderr=log.open("w"),
-        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),
     )
     address = json.loads(resolved.read_text())["buffer_address"]
     sockets = []
@@ -450,13 +476,14 @@ def prepare(cell: Cell, path: Path) -> Path:
 class Bare:
     """The process of the bare sides."""
 
-    def __init__(self, directory: Path, core: int) -> None:
+    def __init__(self, directory: Path, cores: list[int]) -> None:
         from async_r1.ports import free_port
 
         self._address = f"tcp://127.0.0.1:{free_port('127.0.0.1')}"
         self._connected = 0
         self.process = subprocess.Popen(
-            [sys.executable, str(SIDES), self._address, str(directory / "bare"), str(core)],
+            [sys.executable, str(SIDES), self._address, str(directory / "bare")],
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -479,8 +506,8 @@ class Bare:
 
 
 @contextlib.contextmanager
-def bare_process(directory: Path, core: int) -> Iterator[Bare]:
-    bare = Bare(directory, core)
+def bare_process(directory: Path, cores: list[int]) -> Iterator[Bare]:
+    bare = Bare(directory, cores)
     try:
         yield bare
     finally:
@@ -496,6 +523,11 @@ def dealer(address: str, name: str) -> "zmq.Socket[bytes]":
     socket.setsockopt(zmq.LINGER, 0)
     socket.connect(address)
     return socket
+
+
+def touch_memory(cell: Cell) -> None:
+    """What the buffer will keep and write of a cell, half of it again at half rate, and as much."""
+    np.ones(6 * 8 * cell.tokens * cell.segments, np.uint8)
 
 
 def cpu_s(pid: int) -> float:

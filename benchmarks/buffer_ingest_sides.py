@@ -1,4 +1,4 @@
-"""The bare sides of `buffer_ingest.py`, in a process of their own: ADDRESS PATH CORE.
+"""The bare sides of `buffer_ingest.py`, in a process of their own: ADDRESS PATH.
 
 Requests come as JSON lines on standard input, answers leave the same way.
 
@@ -17,8 +17,7 @@ import zmq
 
 
 def main() -> int:
-    address, path, core = sys.argv[1:]
-    os.sched_setaffinity(0, {int(core)})
+    address, path = sys.argv[1:]
     router: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
     router.setsockopt(zmq.SNDHWM, 0)
     router.setsockopt(zmq.RCVHWM, 0)

@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from async_r1.channels import peer_name
+from async_r1.errors import Refusal
 from async_r1.messages import get, read_score, read_segment
 from async_r1.types import LeaseKind, SegmentStatus
 from async_r1.wire import Message
@@ -98,27 +100,40 @@ class ActorSide:
         granting.requested(peer, free, received)
 
     def _on_segment(self, peer: bytes, message: Message) -> None:
-        segment = read_segment(message)
         state = self._state
+        segment = read_segment(message, state.vocab_size)
         rollout = state.book.rollouts.get(segment.rollout_id)
+        limit = state.config.task.max_new_tokens
         verdict = (
-            rollout.accept(segment, peer, state.version) if rollout is not None else Verdict.REVOKED
+            rollout.accept(segment, peer, state.version, limit)
+            if rollout is not None
+            else Verdict.REVOKED
         )
-        key = {"rollout_id": segment.rollout_id, "lease_epoch": segment.lease_epoch}
         if verdict is Verdict.REVOKED:
-            state.stats.counts["leases/revoked"] += 1
-            state.send(peer, "revoked", **key)
+            self._refuse_lease(peer, segment.rollout_id, segment.lease_epoch)
             return
         if verdict is Verdict.ACCEPTED:
             assert rollout is not None
             state.stats.tokens_received += len(segment.token_ids)
             state.stats.counts["leases/suspended"] += segment.status is SegmentStatus.SUSPENDED
             if rollout.kind is not LeaseKind.EVAL:
-                state.journal.append(message, peer=peer)
+                state.journal.append(message, frames=message.frames, peer=peer)
         else:
             state.stats.counts["wire/duplicates"] += 1
-        num_tokens = len(segment.token_ids)
-        state.send(peer, "ack", **key, token_offset=segment.token_offset, num_tokens=num_tokens)
+        state.acknowledge(peer, segment.rollout_id, segment.lease_epoch, segment.token_offset)
+
+    def _refuse_lease(self, peer: bytes, rollout_id: int, lease_epoch: int) -> None:
+        """Answer a segment whose lease has ended, or never was: that one is a refusal by name, but
+        to the actor it is the same, and it goes on without the rollout."""
+        state = self._state
+        values: dict[str, Any] = {"rollout_id": rollout_id, "lease_epoch": lease_epoch}
+        if not state.book.was_leased(rollout_id, lease_epoch):
+            values["reason"] = Refusal.UNKNOWN_LEASE.value
+            state.refused(
+                peer, Refusal.UNKNOWN_LEASE, f"no lease {lease_epoch} of rollout {rollout_id}"
+            )
+        state.stats.counts["leases/revoked"] += 1
+        state.send(peer, "revoked", **values)
 
     def _on_score(self, peer: bytes, message: Message) -> None:
         score = read_score(message)
@@ -134,7 +149,7 @@ class ActorSide:
         if rollout.kind is LeaseKind.EVAL:
             self._eval_scored()
         else:
-            state.journal.append(message, peer=peer)
+            state.journal.append(message, frames=message.frames, peer=peer)
             self._maybe_close(rollout.group_id)
 
     def _on_heartbeat(self, peer: bytes, message: Message) -> None:

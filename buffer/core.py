@@ -8,13 +8,12 @@ actors say is dealt with in `actor_side`; here is the learner's side, and the or
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from async_r1.channels import peer_name
 from async_r1.config import Config
 from async_r1.errors import (
     AsyncR1Error,
@@ -23,7 +22,7 @@ from async_r1.errors import (
     TrainingError,
     WireError,
 )
-from async_r1.messages import get, read_surprise, write_batch
+from async_r1.messages import get, read_surprise, write_batch, write_error
 from async_r1.tasks.protocol import Task
 from async_r1.wire import Message
 from buffer.actor_side import ActorSide
@@ -55,11 +54,14 @@ class BufferCore:
         *,
         write_row: Callable[[str, dict[str, Any]], None] = lambda name, row: None,
         record: Callable[[int, list[ClosedGroup], list[Rollout]], None] = lambda *args: None,
+        vocab_size: int | None = None,
     ) -> None:
         """`write_row(stream, row)` takes metric rows; `record(step, groups, failed)` the groups of
-        a draw and the rollouts that failed to be scored since the one before."""
+        a draw and the rollouts that failed to be scored since the one before. `vocab_size` is the
+        model's; None: as the first actor says."""
         self._state = BufferState(config, task, journal, write_row)
         self._actors = ActorSide(self._state)
+        self._state.set_vocab_size(vocab_size)
         self._record = record
         self._batch_request: _BatchRequest | None = None
         self._finish_peer: bytes | None = None
@@ -95,25 +97,36 @@ class BufferCore:
 
         A bad message is logged, counted and answered with `error`; it never raises.
         """
+        return self.handle_all([(peer, message)], now)
+
+    def handle_all(
+        self, received: Iterable[tuple[bytes, Message | WireError]], now: float
+    ) -> list[tuple[bytes, Message]]:
+        """React to messages in their order, and then once to what they have made possible."""
         self._state.now = now
-        try:
-            if isinstance(message, WireError):
-                raise message
-            if message.kind not in self._handlers:
-                raise WireError(f"no message {message.kind!r} in this protocol")
-            self.granting.saw(peer, now)
-            self._handlers[message.kind](peer, message)
-        except (WireError, ProtocolError) as error:
-            self.stats.counts["wire/rejected"] += 1
-            text = str(error)[:MAX_ERROR_CHARS]
-            log.warning("rejected from %s: %s", peer_name(peer), text)
-            self._state.send(peer, "error", error=type(error).__name__, text=text)
+        for peer, message in received:
+            try:
+                if isinstance(message, WireError):
+                    raise message
+                handler = self._handlers.get(message.kind)
+                if handler is None:
+                    raise WireError(f"no message {message.kind!r} in this protocol")
+                self.granting.saw(peer, now)
+                handler(peer, message)
+            except (WireError, ProtocolError) as error:
+                self._reject(peer, error)
         self._proceed()
         return self._state.take_outbox()
+
+    def _reject(self, peer: bytes, error: WireError | ProtocolError) -> None:
+        text = str(error)[:MAX_ERROR_CHARS]
+        self._state.refused(peer, error.reason, text)
+        self._state.outbox.append((peer, write_error(error, text)))
 
     def tick(self, now: float) -> list[tuple[bytes, Message]]:
         """Serve deadlines; called at least once a second."""
         self._state.now = now
+        self._state.refusals.tick(now)
         self._actors.release_silent()
         self._actors.close_due_groups()
         self._state.may_draw = True
@@ -124,7 +137,10 @@ class BufferCore:
     def _on_hello(self, peer: bytes, message: Message) -> None:
         role = get(message, "role", str)
         if role == "actor":
-            self._actors.joined(peer, get(message, "index", int))
+            index = get(message, "index", int)
+            if "vocab_size" in message.values:
+                self._state.set_vocab_size(get(message, "vocab_size", int))
+            self._actors.joined(peer, index)
         elif role == "learner":
             self._state.learners.add(peer)
         else:

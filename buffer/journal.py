@@ -27,6 +27,8 @@ from async_r1.journal_format import (
 )
 from async_r1.wire import Message, encode
 
+_IOV_MAX = 1024  # parts of one write, as Linux allows
+
 Fsync = Literal["always", "interval", "off"]
 
 
@@ -81,9 +83,7 @@ class FileJournal:
     def flush(self) -> int:
         started = time.monotonic()
         if self._queue:
-            data = b"".join(self._queue)
-            self._write(data)
-            self._offset += len(data)
+            self._offset += self._write(self._queue)
             self.num_records += self._queued_records
             self._queue, self._queued_records = [], 0
             self._unsynced = True
@@ -110,11 +110,20 @@ class FileJournal:
         self._offset = next((damage.position for damage in torn if damage.torn), size)
         os.ftruncate(self._file, self._offset)
 
-    def _write(self, data: bytes) -> None:
-        rest = memoryview(data)
+    def _write(self, parts: list[bytes | memoryview]) -> int:
+        """Write all of them; returns how many bytes that were."""
+        total = 0
         try:
-            while rest:  # a second write says why the first one took only a part
-                rest = rest[os.write(self._file, rest) :]
+            for start in range(0, len(parts), _IOV_MAX):
+                some = parts[start : start + _IOV_MAX]
+                size = sum(map(len, some))
+                written = os.writev(self._file, some)
+                if written < size:  # a second write says why the first one took only a part
+                    rest = memoryview(b"".join(some))[written:]
+                    while rest:
+                        rest = rest[os.write(self._file, rest) :]
+                total += size
+            return total
         except OSError as error:
             with contextlib.suppress(OSError):  # else the next opening cuts it off
                 os.ftruncate(self._file, self._offset)

@@ -25,6 +25,13 @@ class LeaseBook:
         self._held: dict[bytes, set[int]] = {}  # the same the other way round
         self._on_lease, self._on_free = self._leased, self._freed  # one object for all rollouts
 
+    def was_leased(self, rollout_id: int, lease_epoch: int) -> bool:
+        """Whether such a lease was ever granted; of a rollout that left it is taken for granted."""
+        rollout = self.rollouts.get(rollout_id)
+        if rollout is None:
+            return rollout_id < self._next_rollout and lease_epoch > 0
+        return 0 < lease_epoch <= rollout.lease_epoch
+
     @property
     def num_live(self) -> int:
         """Open groups."""

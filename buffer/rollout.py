@@ -4,11 +4,12 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from async_r1.errors import ProtocolError
-from async_r1.messages import write_segment
+from async_r1.errors import ProtocolError, Refusal
 from async_r1.tasks.protocol import Prompt
 from async_r1.types import (
     FinishReason,
@@ -19,9 +20,11 @@ from async_r1.types import (
     Segment,
     SegmentStatus,
     UInt8,
+    VersionSpan,
 )
-from async_r1.wire import encode
 from buffer.token_log import TokenLog
+
+MAX_TOKENS = 2**31 - 1
 
 
 class RolloutState(StrEnum):
@@ -49,6 +52,14 @@ def _nothing(rollout: "Rollout") -> None:
     """Nobody watches."""
 
 
+# What a segment said beside its arrays, which the rollout has: number of tokens, prefix hash,
+# status, finish reason, spans, prefill version, swaps, and whether it had a mask and a prompt.
+_Accepted = tuple[
+    int, int, SegmentStatus, FinishReason | None, tuple[VersionSpan, ...], int, tuple[int, ...],
+    bool, bool,
+]  # fmt: skip
+
+
 @dataclass(slots=True, kw_only=True)
 class Rollout:
     """A rollout and its tokens; grows by accepted segments only."""
@@ -74,7 +85,7 @@ class Rollout:
     on_lease: "Callable[[Rollout], None]" = field(default=_nothing, repr=False)  # after each lease
     on_free: "Callable[[Rollout], None]" = field(default=_nothing, repr=False)  # it has no holder
     _tokens: TokenLog = field(default_factory=TokenLog)
-    _accepted: dict[int, str] = field(default_factory=dict)  # this lease's segments by offset
+    _accepted: dict[int, _Accepted] = field(default_factory=dict)  # of this lease, by offset
 
     @property
     def num_tokens(self) -> int:
@@ -130,33 +141,30 @@ class Rollout:
             self.state is RolloutState.FINISHED and self.holder is None
         )
 
-    def accept(self, segment: Segment, holder: bytes, version: int) -> Verdict:
-        """Take a segment if it is the next of the current lease; `version` is the current one.
+    def accept(
+        self, segment: Segment, holder: bytes, version: int, max_tokens: int = MAX_TOKENS
+    ) -> Verdict:
+        """Take a segment if it is the next of the current lease; `version` is the current one,
+        `max_tokens` what the whole rollout may have.
 
         Raises:
             ProtocolError: it contradicts what was acknowledged; the message names both.
         """
         if segment.lease_epoch != self.lease_epoch or self.state is RolloutState.EXPIRED:
             return Verdict.REVOKED
-        description = _describe(segment)
         known = self._accepted.get(segment.token_offset)
-        if known == description:
-            return Verdict.DUPLICATE
         if known is not None:
-            raise ProtocolError(
-                f"rollout {self.rollout_id} has, at offset {segment.token_offset} of lease "
-                f"{self.lease_epoch}, {known}; got {description}"
-            )
+            return self._repeated(segment, known)
         if self.state is not RolloutState.LEASED or holder != self.holder:
             return Verdict.REVOKED
-        self._check_follows(segment)
+        self._check_follows(segment, max_tokens)
         if segment.prompt_ids is not None and self.prompt_ids is None:
             self.prompt_ids = np.array(segment.prompt_ids)
         if not self._accepted and len(segment.token_ids):
             self.lease_starts.append((segment.token_offset, holder))
         self._tokens.append(segment)
         self.swaps.extend(segment.swaps)
-        self._accepted[segment.token_offset] = description
+        self._accepted[segment.token_offset] = _said(segment)
         if segment.status is SegmentStatus.SUSPENDED:
             self.release(version)
         elif segment.status is SegmentStatus.FINISHED:
@@ -211,17 +219,51 @@ class Rollout:
             return False, f"state {self.state} with holder {self.holder!r}"
         return True, ""
 
-    def _check_follows(self, segment: Segment) -> None:
+    def _repeated(self, segment: Segment, known: _Accepted) -> Verdict:
+        """A segment at an offset that this lease's holder has already sent."""
+        part = slice(segment.token_offset, segment.token_offset + known[0])
+        has_mask, has_prompt = known[-2:]
+        was = _describe(
+            known,
+            self.token_ids[part],
+            self.logprobs[part],
+            self.mask[part] if has_mask else None,
+            self.prompt_ids if has_prompt else None,
+        )
+        got = _describe(
+            _said(segment),
+            segment.token_ids,
+            segment.behavior_logprobs,
+            segment.mask,
+            segment.prompt_ids,
+        )
+        if was == got:
+            return Verdict.DUPLICATE
+        raise ProtocolError(
+            f"rollout {self.rollout_id} has, at offset {segment.token_offset} of lease "
+            f"{self.lease_epoch}, {was}; got {got}",
+            Refusal.OTHER_BYTES,
+        )
+
+    def _check_follows(self, segment: Segment, max_tokens: int) -> None:
         """Raise ProtocolError unless the segment goes on where this rollout ends."""
         if segment.token_offset != self.num_tokens:
             raise ProtocolError(
                 f"rollout {self.rollout_id} has {self.num_tokens} tokens, "
-                f"got a segment at offset {segment.token_offset}"
+                f"got a segment at offset {segment.token_offset}",
+                Refusal.OUT_OF_ORDER,
             )
         if segment.prefix_hash != self.prefix_hash:
             raise ProtocolError(
                 f"rollout {self.rollout_id} has prefix hash {self.prefix_hash:#x} at offset "
-                f"{self.num_tokens}, got a segment upon {segment.prefix_hash:#x}"
+                f"{self.num_tokens}, got a segment upon {segment.prefix_hash:#x}",
+                Refusal.OUT_OF_ORDER,
+            )
+        if (total := self.num_tokens + len(segment.token_ids)) > max_tokens:
+            raise ProtocolError(
+                f"rollout {self.rollout_id} would have {total} tokens, more than "
+                f"task.max_new_tokens={max_tokens}",
+                Refusal.TOO_LONG,
             )
         known, prompt_ids = self.prompt_ids, segment.prompt_ids
         if known is None and prompt_ids is None:
@@ -265,7 +307,24 @@ class Rollout:
         )
 
 
-def _describe(segment: Segment) -> str:
+def _said(segment: Segment) -> _Accepted:
+    return (
+        len(segment.token_ids),
+        segment.prefix_hash,
+        segment.status,
+        segment.finish_reason,
+        segment.spans,
+        segment.prefill_version,
+        segment.swaps,
+        segment.mask is not None,
+        segment.prompt_ids is not None,
+    )
+
+
+def _describe(said: _Accepted, *arrays: NDArray[Any] | None) -> str:
     """A segment's bytes in a few words that tell it from any other."""
-    checksum = zlib.crc32(b"".join(encode(write_segment(segment))))
-    return f"{len(segment.token_ids)} tokens ({segment.status}, checksum {checksum:08x})"
+    checksum = zlib.crc32(repr(said).encode())
+    for array in arrays:
+        if array is not None:
+            checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
+    return f"{said[0]} tokens ({said[2]}, checksum {checksum:08x})"

@@ -1,9 +1,11 @@
 """The buffer's process: one socket, one thread, one loop around `BufferCore`."""
 
+import gc
 import time
 from typing import Any
 
 from async_r1.channels import Router
+from async_r1.model_files import vocab_size
 from async_r1.role import Role
 from async_r1.tasks import check_task, load_task
 from buffer.core import BufferCore
@@ -11,6 +13,7 @@ from buffer.journal import FileJournal, Journal, NullJournal
 from buffer.recorder import record_extremes
 
 TICK_S = 0.5
+GC_ALLOCATIONS = 50_000  # of containers, between looks for young garbage: there is hardly any
 DRAIN_S = 2.0  # time for the last messages to leave
 
 
@@ -34,6 +37,7 @@ def serve(role: Role) -> None:
         config,
         task,
         journal,
+        vocab_size=vocab_size(config.model.path),
         write_row=write_row,
         record=lambda step, groups, failed: record_extremes(
             role.run_dir, step, groups, config.logging.rollouts_kept, failed
@@ -41,6 +45,10 @@ def serve(role: Role) -> None:
     )
     router = Router(role.resolved.buffer_address)
     role.status("running", f"listening on {role.resolved.buffer_address}")
+    # Prompts are millions of objects that stay: without this, collections look at all of them.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_ALLOCATIONS, 20, 100)
     try:
         _loop(core, router, journal)
     finally:
@@ -61,12 +69,9 @@ def _open_journal(role: Role) -> Journal:
 def _loop(core: BufferCore, router: Router, journal: Journal) -> None:
     next_tick = time.monotonic()
     while not core.finished and core.error is None:
-        received = router.receive(max(0.0, next_tick - time.monotonic()))
+        received = router.receive_all(max(0.0, next_tick - time.monotonic()))
         now = time.monotonic()
-        outgoing = []
-        if received is not None:
-            peer, message = received
-            outgoing = core.handle(peer, message, now)
+        outgoing = core.handle_all(received, now) if received else []
         if now >= next_tick:
             outgoing = outgoing + core.tick(now)
             next_tick = now + TICK_S

@@ -94,6 +94,8 @@ class BufferStats:
         groups, self._since_row = self._since_row, []
         counts, self.counts = self.counts, Counter()
         row: dict[str, Any] = {name: counts[name] for name in _COUNTS}
+        reasons = (name for name in counts if name.startswith("wire/rejected/"))
+        row |= {name: counts[name] for name in sorted(reasons)}
         row["tokens/received"] = self.tokens_received
         return {**row, **_outcomes(groups)}
 

@@ -6,10 +6,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from async_r1 import errors
 from async_r1.channels import Dealer
-from async_r1.errors import AsyncR1Error, DeadlineError, PeerError, ProtocolError
-from async_r1.messages import get
+from async_r1.errors import DeadlineError, ProtocolError
+from async_r1.messages import read_error
 from async_r1.wire import Message
 
 POLL_S = 0.25  # how often a wait looks after other things
@@ -106,8 +105,4 @@ def _expect(message: Message, request: str, answer: str) -> Message:
         return message
     if message.kind != "error":
         raise ProtocolError(f"buffer answered {request} with {message.kind!r}, not {answer!r}")
-    name, text = get(message, "error", str), get(message, "text", str)
-    cls = getattr(errors, name, None)
-    if isinstance(cls, type) and issubclass(cls, AsyncR1Error):
-        raise cls(text)
-    raise PeerError(f"buffer failed with {name}: {text}")
+    raise read_error(message)

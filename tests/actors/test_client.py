@@ -84,7 +84,7 @@ def segment(offset: int, num_tokens: int = 100, rollout_id: int = 5) -> Segment:
 
 
 def ack(server: Server, offset: int, rollout_id: int = 5) -> None:
-    server.send("ack", rollout_id=rollout_id, lease_epoch=1, token_offset=offset, num_tokens=100)
+    server.send("ack", segments=[[rollout_id, 1, offset]])
 
 
 def drain_until(client: BufferClient, blocked: bool) -> None:

@@ -10,7 +10,7 @@ import zmq
 
 from async_r1.channels import Dealer, Router, peer_name
 from async_r1.errors import PeerError, WireError
-from async_r1.wire import Message
+from async_r1.wire import Message, encode
 
 
 @pytest.fixture
@@ -96,3 +96,27 @@ def test_sending_to_nobody_says_so(router: Router) -> None:
 def test_a_taken_address_names_itself(address: str, router: Router) -> None:
     with pytest.raises(PeerError, match=f"cannot bind {address}"):
         Router(address)
+
+
+def test_all_that_is_there_in_bounded_rounds(router: Router, dealer: Dealer) -> None:
+    assert router.receive_all() == []
+    sizes = [0, 10, 4095, 4096, 5000] * 4  # frames that are copied, and frames that are not
+    for size in sizes:
+        dealer.send(Message("n", {"size": size}, {"a": np.arange(size, dtype=np.int32)}))
+    dealer.socket.send_multipart([b"no message"])
+    rounds = []
+    while sum(map(len, rounds)) < 21:
+        rounds.append(router.receive_all(5, max_messages=8, max_bytes=40_000))
+        assert rounds[-1]
+    assert max(map(len, rounds)) <= 8 and router.receive_all() == []
+    messages = [message for received in rounds for _, message in received]
+    assert isinstance(messages.pop(), WireError)
+    for message, size in zip(messages, sizes, strict=True):
+        assert isinstance(message, Message) and message.values == {"size": size}
+        assert message.arrays["a"].tolist() == list(range(size))
+        assert not message.arrays["a"].flags.writeable
+        assert [bytes(frame) for frame in message.frames or ()] == (
+            [bytes(frame) for frame in encode(message)]
+        )
+    for received in rounds:  # the bound on bytes ends a round, with the message that reaches it
+        assert sum(m.num_bytes for _, m in received[:-1] if isinstance(m, Message)) < 40_000

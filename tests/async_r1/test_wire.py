@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from async_r1 import wire
-from async_r1.errors import WireError
+from async_r1.errors import ProtocolVersionError, WireError
 from async_r1.wire import Message, decode, encode
 
 plain = st.recursive(
@@ -130,6 +130,20 @@ def test_malformed_frames_are_rejected(frames: tuple[bytes, ...]) -> None:
         decode(frames)
     with pytest.raises(WireError):
         decode([memoryview(frame) for frame in frames])
+
+
+def test_versions_are_told_apart_and_errors_read_by_all() -> None:
+    for version in (0, 2, 2**40):
+        with pytest.raises(ProtocolVersionError, match=rf"must be 1, got {version}:"):
+            decode([header(version, "hello", {}, [])])
+        with pytest.raises(ProtocolVersionError):
+            decode([header(version, "whatever", "later", "versions", "say")])
+        with pytest.raises(ProtocolVersionError):
+            decode([header(version)])
+        values = {"error": "ProtocolVersionError", "text": "must be 9, got 1", "more": 1}
+        assert decode([header(version, "error", values, [])]).values == values
+    with pytest.raises(WireError):
+        decode([header(2, "error", "no mapping", [])])
 
 
 def test_oversized_header_and_array(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -220,6 +220,7 @@ def test_buffer_ingest_takes_the_worst_number_of_connections(
 
     def row(tokens: int, connections: int, buffer: float) -> dict[str, Any]:
         measured = {"zmq": 100.0, "file": 300.0, "loop": 50.0 if tokens == 64 else None}
+        measured |= {"cpu_us": 9.0, "zmq_cpu_us": 4.0, "loop_cpu_us": None}
         rest = {"cpu": 1.0, "p50_ms": 1.0, "p99_ms": 2.0, "bytes_per_token": 13.0}
         return {
             "tokens": tokens, "connections": connections, "round": 0, "buffer": buffer,

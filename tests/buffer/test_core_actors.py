@@ -115,14 +115,31 @@ def test_acknowledged_once_journaled_once(desk: Desk) -> None:
     segment = write_segment(make_segment([5, 6], rollout_id=lease.rollout_id))
     for _ in range(3):
         ((_, ack),) = desk.handle(A, segment)
-        assert (ack.kind, dict(ack.values)) == (
-            "ack",
-            {"rollout_id": 0, "lease_epoch": 1, "token_offset": 0, "num_tokens": 2},
-        )
+        assert (ack.kind, dict(ack.values)) == ("ack", {"segments": [(0, 1, 0)]})
     journaled = [m for m in desk.journal.messages if m.kind == "segment"]
     assert len(journaled) == 1
     assert desk.core.stats.counts["wire/duplicates"] == 2
     assert desk.core.stats.tokens_received == 2
+
+
+def test_a_round_acknowledges_every_peer_once(desk: Desk) -> None:
+    for index, peer in enumerate((A, B)):
+        desk.join(peer, index)
+    leases = {peer: desk.request(1, peer=peer)[0] for peer in (A, B)}
+
+    def segment(peer: bytes, number: int) -> tuple[bytes, Message]:
+        rollout_id = leases[peer].rollout_id
+        return peer, write_segment(
+            make_segment([number], prefix=range(number), rollout_id=rollout_id)
+        )
+
+    received = [segment(A, 0), segment(B, 0), segment(A, 1), segment(A, 1), segment(A, 3)]
+    sent = desk.core.handle_all(received, desk.now)
+    assert kinds(sent) == [(A, "ack"), (B, "ack"), (A, "error")]
+    assert [m.values["segments"] for _, m in sent[:2]] == [[(0, 1, 0), (0, 1, 1), (0, 1, 1)],
+                                                            [(1, 1, 0)]]  # fmt: skip
+    ((_, again),) = desk.core.handle_all([segment(A, 2)], desk.now)
+    assert again.values["segments"] == [(0, 1, 2)]  # and not those of the round before
 
 
 def test_a_failed_journal_acknowledges_nothing(desk: Desk) -> None:
