@@ -9,7 +9,8 @@ stands in `rules.py`.
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from async_r1.config_buffer import BufferConfig, CurriculumConfig, StalenessConfig
+from async_r1.config_buffer import BufferConfig, StalenessConfig
+from async_r1.config_curriculum import CurriculumConfig
 from async_r1.config_task import (
     CurateConfig,
     EvalConfig,

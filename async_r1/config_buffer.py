@@ -1,4 +1,4 @@
-"""Options of what is sampled: groups, table and journal; curriculum; staleness."""
+"""Options of what is sampled: groups, table and journal; staleness."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -77,16 +77,6 @@ class BufferConfig:
     def needs_surprise(self) -> bool:
         """Whether the learner must write back how far it moved on each item."""
         return self.goes_by_priority and "surprise" in self.priority.factors
-
-
-@dataclass(frozen=True, kw_only=True)
-class CurriculumConfig:
-    """Which prompt is leased next."""
-
-    name: Literal["uniform"] = opt("uniform", doc="prompt sampler")
-    screen: int = opt(
-        0, ge=0, doc="rollouts that a group opens with; it grows if some are right; 0: all at once"
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

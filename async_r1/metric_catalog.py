@@ -131,7 +131,31 @@ BUFFER = (
     Metric("replay/effective_items", "items", "1 / sum p^2 of the shares that draws go by"),
     Metric("replay/refunded", "batches", "drawn, acknowledged by no step, and taken back"),
     Metric("buffer/barren_quotas", "batches", "worth of groups in a row without a usable one"),
+    Metric("curriculum/epoch", "epochs", "draws over training prompts"),
+    Metric("curriculum/unseen", "prompts", "never drawn"),
+    Metric("curriculum/in_flight", "prompts", "leased, their group not closed"),
+    Metric("curriculum/repeated", "draws", "of a prompt that was in flight already, so far"),
+    Metric("curriculum/retired", "prompts", "solved, so drawn only for review"),
+    Metric("curriculum/in_review", "prompts", "of them, in flight"),
+    Metric("curriculum/success/drawn", "share", "estimated success of the last 256 draws or so"),
+    Metric("curriculum/success/level_<level>", "share", "estimated success by difficulty level"),
+    Metric(
+        "curriculum/share/<component>",
+        "share",
+        "of the last 256 draws or so; review: of retired prompts; fallback: a component found none",
+    ),
+    Metric(
+        "curriculum/effective_prompts/<component>",
+        "prompts",
+        "(sum of scores)^2 / sum of squares over the candidates of its last draw",
+    ),
     Metric("curriculum/uniform/epoch", "epochs", "passes over the training prompts"),
+    Metric("curriculum/window/low", "share", "kimi_curriculum: prompts easier than the window"),
+    Metric("curriculum/window/high", "share", "kimi_curriculum: prompts up to its end"),
+    Metric("curriculum/adarft/target", "", "difficulty that is aimed at, 0 to 100"),
+    Metric("curriculum/greso/p_easy", "", "chance of a prompt once all right not to be skipped"),
+    Metric("curriculum/greso/p_hard", "", "the same of one that was all wrong"),
+    Metric("curriculum/skipped_frac", "share", "of the last candidates, skipped by GRESO"),
 )
 
 SELECTION = (

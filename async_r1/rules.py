@@ -216,6 +216,7 @@ _TRAINING_RULES: tuple[Rule, ...] = (
     rules_buffer.groups,
     rules_buffer.rates,
     rules_buffer.items,
+    rules_buffer.curriculum,
     _lengths,
     _rewards,
     _objective,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 
 from async_r1.config import Config
 from async_r1.config_buffer import PriorityConfig
@@ -51,6 +52,39 @@ def _screening(config: Config) -> Iterator[str]:
         yield (
             f"curriculum.screen={screen} needs buffer.keep_zero_variance=false: it leaves out what "
             f"that option keeps"
+        )
+
+
+def curriculum(config: Config) -> Iterator[str]:
+    options = config.curriculum
+    windows = options.kimi_curriculum.windows
+    if options.mix.kimi_curriculum and not windows:
+        yield (
+            "curriculum.kimi_curriculum.windows must have at least one window, got []; "
+            "curriculum=kimi_curriculum has some"
+        )
+    versions = [window.version for window in windows]
+    if any(after <= before for before, after in pairwise(versions)):
+        yield (
+            f"curriculum.kimi_curriculum.windows must be in order of their versions, got {versions}"
+        )
+    for number, window in enumerate(windows):
+        if window.high <= window.low:
+            yield (
+                f"curriculum.kimi_curriculum.windows[{number}].high must be > its low="
+                f"{window.low:g}, got {window.high:g}: nothing would be in the window"
+            )
+    pools = options.pools
+    if pools.hard_at >= pools.easy_at:
+        yield (
+            f"curriculum.pools.hard_at must be < curriculum.pools.easy_at={pools.easy_at:g}, got "
+            f"{pools.hard_at:g}"
+        )
+    greso = options.greso
+    if not greso.lowest <= greso.initial <= greso.highest:
+        yield (
+            f"curriculum.greso.initial must be from curriculum.greso.lowest={greso.lowest:g} to "
+            f"curriculum.greso.highest={greso.highest:g}, got {greso.initial:g}"
         )
 
 

@@ -82,7 +82,13 @@ class LabelledTask:
             self._train = self._choose()
         ids = self._train
         slow = getattr(self._task.prompts("train"), "slow", False)
-        return LazyPrompts(len(ids), lambda position: self.get(ids[position]), slow=slow)
+        labels = self._labels
+        return LazyPrompts(
+            len(ids),
+            lambda position: self.get(ids[position]),
+            slow=slow,
+            levels=lambda: [labels[prompt_id].level for prompt_id in ids],
+        )
 
     def get(self, prompt_id: str) -> Prompt:
         """The prompt of an id, at the level of its label if it has one."""

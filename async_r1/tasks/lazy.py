@@ -1,6 +1,7 @@
 """A sequence of prompts that are made when they are read."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import overload
 
@@ -10,13 +11,23 @@ from async_r1.tasks.protocol import Prompt
 class LazyPrompts(Sequence[Prompt]):
     """`make(position)` for each position; keeps nothing."""
 
-    def __init__(self, size: int, make: Callable[[int], Prompt], *, slow: bool = False) -> None:
+    def __init__(
+        self,
+        size: int,
+        make: Callable[[int], Prompt],
+        *,
+        slow: bool = False,
+        levels: Callable[[], Sequence[int]] | None = None,
+    ) -> None:
         """`make` takes 0 to size - 1, and gives the same prompt each time.
 
         Args:
             slow: a prompt may take a tenth of a second.
+            levels: the level of every prompt, in a sequence or an array; without it, who wants to
+                know makes all prompts.
         """
         self.slow = slow
+        self.levels = levels
         self._size = size
         self._make = make
 
@@ -30,8 +41,13 @@ class LazyPrompts(Sequence[Prompt]):
     def __getitem__(self, position: int | slice) -> "Prompt | LazyPrompts":
         chosen = range(self._size)[position]
         if isinstance(chosen, range):
-            make = self._make
-            return LazyPrompts(len(chosen), lambda p: make(chosen[p]), slow=self.slow)
+            make, levels = self._make, self.levels
+            return LazyPrompts(
+                len(chosen),
+                lambda p: make(chosen[p]),
+                slow=self.slow,
+                levels=None if levels is None else partial(_take, levels, chosen),
+            )
         return self._make(chosen)
 
     def __eq__(self, other: object) -> bool:
@@ -40,6 +56,11 @@ class LazyPrompts(Sequence[Prompt]):
         return all(mine == theirs for mine, theirs in zip(self, other, strict=True))
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def _take(levels: Callable[[], Sequence[int]], positions: range) -> list[int]:
+    known = levels()
+    return [known[position] for position in positions]
 
 
 def some_prompts(prompts: Sequence[Prompt], limit: int, slow_limit: int = 100) -> Iterator[Prompt]:

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from async_r1.config_task import TaskConfig
 from async_r1.errors import TaskError
 from async_r1.tasks import reasoning_gym_datasets as datasets
@@ -63,7 +65,9 @@ class ReasoningGym:
     def prompts(self, split: Split) -> Sequence[Prompt]:
         """Training prompts are generated as they are read; those of the eval split at once."""
         if split == "train":
-            return LazyPrompts(self._num_train, self._train_prompt, slow=True)
+            return LazyPrompts(
+                self._num_train, self._train_prompt, slow=True, levels=self._train_levels
+            )
         if self._eval is None:
             self._eval = tuple(self._eval_prompts())
         return self._eval
@@ -105,6 +109,9 @@ class ReasoningGym:
         if not self._options.partial:
             return float(score == 1.0)
         return min(max(score, 0.0), 1.0)
+
+    def _train_levels(self) -> Sequence[int]:
+        return np.resize(self._levels["train"], self._num_train).tolist()
 
     def _train_prompt(self, position: int) -> Prompt:
         levels = self._levels["train"]

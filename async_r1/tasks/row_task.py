@@ -85,7 +85,12 @@ class RowTask:
             rng = np.random.default_rng([self._cfg.seed, int(split == "eval")])
             kept = np.sort(rng.choice(kept, wanted, replace=False))
         numbers = index.numbers[kept]
-        return LazyPrompts(len(kept), lambda position: self._read(source, int(numbers[position])))
+        levels_kept = index.levels[kept]
+        return LazyPrompts(
+            len(kept),
+            lambda position: self._read(source, int(numbers[position])),
+            levels=lambda: levels_kept,
+        )
 
     def get(self, prompt_id: str) -> Prompt:
         """The prompt of an id, whether or not its level is in use."""

@@ -44,6 +44,7 @@ def config(values: dict[str, Any], **more: Any) -> Config:
         {"learner": {"deepspeed": {"zero_optimization": {"overlap_comm": True}}}},
         {"learner": {"deepspeed": {"bf16": {"bf16_master_weights_and_grads": False}}}},
         {"run": {"buffer_address": "tcp://node-1:5555"}},
+        {"curriculum": {"kimi_curriculum": {"windows": [{"version": 3}]}}},
     ],
     ids=str,
 )
