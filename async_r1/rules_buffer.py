@@ -26,6 +26,11 @@ def groups(config: Config) -> Iterator[str]:
             f"buffer.max_size must be >= learner.groups_per_update={learner.groups_per_update}, "
             f"got {buffer.max_size}: no batch would ever be complete"
         )
+    if buffer.min_size > buffer.max_size:
+        yield (
+            f"buffer.min_size must be <= buffer.max_size={buffer.max_size}, got {buffer.min_size}: "
+            f"the table would give groups up before the first batch"
+        )
     if learner.groups_per_update * buffer.group_size < learner.ranks:
         yield (
             f"learner.ranks must be <= learner.groups_per_update * buffer.group_size="

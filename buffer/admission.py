@@ -26,6 +26,8 @@ class Admission:
     slots_per_group: int = 1  # G, if rollouts are drawn one by one: all numbers are theirs then
     leased: float = 0.0  # slots given out and not given back
     refills: int = 0  # since the last draw
+    live: int = 0  # slots of groups that were leased and have not closed
+    evicted: float = 0.0  # slots that a full table gave up, not given back
     _closed: dict[int, bool] = field(default_factory=dict)  # group id: whether it can be drawn
     _order: list[int] = field(default_factory=list)  # of their ids, lowest first
 
@@ -37,9 +39,11 @@ class Admission:
     def opened(self) -> None:
         """A group was leased."""
         self.leased += self.slots_per_group
+        self.live += self.slots_per_group
 
     def closed_usable(self, group_id: int) -> None:
         """A group closed and can be drawn."""
+        self.live -= 1
         self._close(group_id, True)
 
     def closed_untrained(self, group_id: int) -> bool:
@@ -48,6 +52,7 @@ class Admission:
         A refill gives its slot back at once, at most `refill_max * B` times between two draws;
         otherwise the slot waits for a draw, which it makes short.
         """
+        self.live -= 1
         if self.refills < self.refill_max * self.groups_per_draw:
             self.refills += 1
             self.leased -= 1
@@ -67,6 +72,24 @@ class Admission:
         self._close(group_id, False)
         lost = max(0.0, self.samples_per_insert - times_sampled - 1)
         self.leased -= lost / self.samples_per_insert
+
+    def gave_up(self, group_id: int, times_sampled: int) -> None:
+        """A full table gave a group up for another.
+
+        What it still owed is not given back at once, or groups would be leased, sampled and given
+        up in turn for ever; but see `relieve`.
+        """
+        self._forget(group_id)
+        owed = max(0.0, self.samples_per_insert - times_sampled)
+        self.evicted += owed / self.samples_per_insert
+
+    def relieve(self) -> None:
+        """Give as much back of what a full table gave up as the next draw lacks."""
+        lacking = self.groups_per_draw - len(self._closed) - max(0, self.live)
+        if lacking > 0 and self.evicted > 0:
+            groups = -(-lacking // self.slots_per_group)
+            self.leased -= groups * self.slots_per_group
+            self.evicted = max(0.0, self.evicted - groups * self.slots_per_group)
 
     def quota(self) -> list[int]:
         """The groups whose slots the next draw consumes; empty while fewer than B have closed."""
@@ -132,11 +155,19 @@ class Admission:
 
     def state_dict(self) -> dict[str, Any]:
         closed = [[group_id, usable] for group_id, usable in self._closed.items()]
-        return {"leased": self.leased, "refills": self.refills, "closed": closed}
+        return {
+            "leased": self.leased,
+            "refills": self.refills,
+            "live": self.live,
+            "evicted": self.evicted,
+            "closed": closed,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.leased = float(state["leased"])
         self.refills = int(state["refills"])
+        self.live = int(state["live"])
+        self.evicted = float(state["evicted"])
         self._closed = {int(group_id): bool(usable) for group_id, usable in state["closed"]}
         self._order = sorted(self._closed)
 

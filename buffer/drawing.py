@@ -297,6 +297,7 @@ class Drawing:
             self._barren_quotas += 1
             given_back = self.admission.groups_per_draw / self.admission.samples_per_insert
             self.table.rate_limiter.uninserted(given_back)
+        self.admission.relieve()
 
     def _drop_overdue(self) -> None:
         for item_id, item in self.table.items().items():
@@ -305,7 +306,8 @@ class Drawing:
                 self._left_unused(removed, "groups/dropped_overdue", Fate.OVERDUE)
 
     def _left_unused(self, removed: Removed[ClosedGroup], count: str, fate: Fate) -> None:
-        self.admission.became_unusable(removed.item_id, removed.times_sampled)
+        left = self.admission.gave_up if fate is Fate.CAPACITY else self.admission.became_unusable
+        left(removed.item_id, removed.times_sampled)
         self.priorities.forget(removed.item_id)
         self._stats.counts[count] += 1
         self._stats.selection.left(removed.item.rollouts, fate)

@@ -44,10 +44,10 @@ def check_batch(world: "World", batch: Batch) -> None:
         assert group_of.setdefault(int(batch.groups[i]), truth.group_id) == truth.group_id
         rewards_of.setdefault(truth.group_id, []).append(truth.rewards["total"])
     assert len(set(group_of.values())) == len(group_of), "a group is in the batch twice"
-    assert 1 <= len(group_of) <= world.config.learner.groups_per_update
     if world.config.buffer.item == "rollout":
         check_rollout_items(world, batch)
         return
+    assert 1 <= len(group_of) <= world.config.learner.groups_per_update
     for i, rollout_id in enumerate(batch.rollout_ids.tolist()):
         rewards = rewards_of[world.truths[rollout_id].group_id]
         advantage = world.truths[rollout_id].rewards["total"] - sum(rewards) / len(rewards)

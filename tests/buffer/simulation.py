@@ -39,6 +39,8 @@ class World:
     lengths: Callable[[np.random.Generator], int] = lambda rng: int(rng.integers(1, 9))
     zero_variance: float = 0.0  # share of groups whose rewards are all equal
     failures: float = 0.0  # share of rollouts whose reward raises
+    amnesia: float = 0.0  # chance that the learner dies with a batch, and a new one asks again
+    refunded: int = 0
     turbulence: float = 0.0  # chance per event that an actor falls silent, leaves or comes back
     num_eval: int = 4
     version: int = 0
@@ -244,7 +246,9 @@ class World:
             self._to_core("batch_request", policy_version=self.version)
             return
         message = self.to_learner.popleft()
-        if message.kind == "batch":
+        if message.kind == "batch" and self.amnesia and self.rng.random() < self.amnesia:
+            self.waiting, self.refunded = False, self.refunded + 1
+        elif message.kind == "batch":
             self._train(read_batch(message))
         elif message.kind == "error":
             from async_r1 import errors
@@ -264,13 +268,16 @@ class World:
             for actor in self.actors:  # the broadcast ends before the buffer hears of it
                 if not actor.silent:
                     actor.version = self.version
-        self._to_core(
-            "step_done",
-            batch_id=batch.batch_id,
-            step=self.step,
-            policy_version=self.version,
-            trained_tokens=int(batch.mask.sum()),
-        )
+        values = {
+            "batch_id": batch.batch_id,
+            "step": self.step,
+            "policy_version": self.version,
+            "trained_tokens": int(batch.mask.sum()),
+        }
+        ids = np.unique(batch.item_ids)
+        surprise = self.rng.exponential(0.1, len(ids)).astype(np.float32)
+        arrays = {"item_ids": ids, "surprise": surprise}
+        self._handle(LEARNER, Message("step_done", values, arrays))
         self.waiting = False
 
     def staleness(self) -> list[int]:

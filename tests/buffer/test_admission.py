@@ -113,6 +113,41 @@ def test_what_an_unusable_group_can_not_serve_is_given_back() -> None:
         assert abs(admission.leased - (1 - given_back)) < 1e-12
 
 
+def test_what_a_full_table_gave_up_comes_back_when_a_draw_lacks_it() -> None:
+    admission = make(groups_per_draw=2, eta=0, samples_per_insert=1.0)
+    assert lease(admission, 0) == 2
+    for group_id in range(2):
+        admission.closed_usable(group_id)
+    admission.gave_up(0, times_sampled=0)
+    assert lease(admission, 0) == 0
+    admission.relieve()
+    assert lease(admission, 0) == 1  # one group closed, one live: nothing lacks
+    admission.relieve()
+    assert lease(admission, 0) == 0 and admission.evicted == 0
+    admission.closed_usable(2)
+    admission.gave_up(1, times_sampled=1)  # it owed nothing any more
+    admission.relieve()
+    assert lease(admission, 0) == 0
+
+
+def test_undrawn_gives_a_draw_back() -> None:
+    admission = make(groups_per_draw=2, eta=3)
+    lease(admission, 0)
+    for group_id, usable in ((0, True), (1, False), (2, True), (3, True)):
+        if usable:
+            admission.closed_usable(group_id)
+        else:
+            admission.closed_untrained(group_id)
+    before = admission.state_dict()
+    untrained = admission.drawn([2])
+    assert untrained == [1] and admission.closed == {0, 3}
+    admission.undrawn([2], untrained, gone=0)
+    after = admission.state_dict()
+    assert sorted(after.pop("closed")) == sorted(before.pop("closed")) and after == before
+    admission.undrawn([], [], gone=1)
+    assert lease(admission, 0) == 1
+
+
 def test_state_round_trips() -> None:
     rng = np.random.default_rng(0)
     admission = make(groups_per_draw=3, refill_max=1)

@@ -215,6 +215,33 @@ def test_any_admissible_replay_ratio_keeps_running() -> None:
     assert trained_again > 5
 
 
+@pytest.mark.parametrize("item", ["group", "rollout"])
+def test_replay_by_priority_goes_on_and_a_new_learner_trains_nothing_twice(item: str) -> None:
+    """Learners die with a batch in their hands; `check_batch` counts what was really trained."""
+    trained_again = refunded = 0
+    for seed in range(10):
+        world = make_world(
+            seed,
+            buffer={
+                "item": item,
+                "sampler": ("prioritized", "lifo", "uniform", "fifo")[seed % 4],
+                "remover": ("fifo", "lowest_priority")[seed % 2],
+                "max_size": (6, 4096)[seed % 3 > 0],
+                "max_times_sampled": 1 + seed % 3,
+                "samples_per_insert": min(1 + seed % 3, 2.0),
+                "priority": {"factors": ["surprise", "abs_advantage"]},
+            },
+            learner={"groups_per_update": 1 + seed % 4},
+            staleness={"eta": 2 + seed % 4, "overdue": ("mask", "wait", "drop")[seed % 3]},
+            world={"amnesia": 0.3, "turbulence": 0.01, "failures": 0.1 * (seed % 2)},
+        )
+        world.run(8)
+        assert world.error is None
+        trained_again += max(world.trained.values()) > 1
+        refunded += world.refunded
+    assert trained_again > 2 and refunded > 10
+
+
 def test_group_deadlines_and_small_tables() -> None:
     expired = removed = 0
     for seed in range(12):
@@ -225,9 +252,10 @@ def test_group_deadlines_and_small_tables() -> None:
                 "min_rollouts": 1 + seed % 3,
                 "group_deadline_versions": seed % 3,
                 "group_deadline_s": 2.0 * (seed % 2),
-                "max_size": 1 + seed % 5,
+                "max_size": 3 + seed % 5,
                 "sampler": "uniform" if seed % 2 else "fifo",
             },
+            learner={"groups_per_update": 1 + seed % 3},
             world={"turbulence": 0.01},
         )
         world.run(6)

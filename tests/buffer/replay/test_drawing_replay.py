@@ -114,7 +114,7 @@ class Events:
 @pytest.mark.parametrize("index", range(len(SETTINGS)))
 def test_replaying_the_events_without_choosing_gives_the_same_state(index: int) -> None:
     refunds = trained = 0
-    for seed in range(6):
+    for seed in range(3):
         drawing = make(seed, buffer=SETTINGS[index])
         events = Events(drawing, seed)
         for _ in range(150):
@@ -135,7 +135,7 @@ def test_replaying_the_events_without_choosing_gives_the_same_state(index: int) 
         assert max(events.trained.values()) <= most, "trained beyond its cap"
         refunds += events.refunds
         trained += len(events.trained)
-    assert refunds > 10 and trained > 50
+    assert refunds > 5 and trained > 25
 
 
 @pytest.mark.parametrize("index", range(len(SETTINGS)))
@@ -143,7 +143,7 @@ def test_a_refund_undoes_the_draw(index: int) -> None:
     """Draw and refund leave the state as it was, wherever it was; a second draw between, too,
     unless its request gave a barren quota back."""
     undone = 0
-    for seed in range(6):
+    for seed in range(3):
         events = Events(make(seed, buffer=SETTINGS[index]), 100 + seed)
         for _ in range(120):
             events.step()
@@ -164,7 +164,7 @@ def test_a_refund_undoes_the_draw(index: int) -> None:
             if not barren:
                 assert canonical(drawing) == before
                 undone += 1
-    assert undone > 30
+    assert undone > 15
 
 
 def test_a_step_for_a_refunded_batch_counts_after_all() -> None:

@@ -19,7 +19,7 @@ ORDERS: list[tuple[Callable[[], Ordered], Callable[[int, float], float]]] = [
 def test_random_operations_against_a_sorted_list(
     make: Callable[[], Ordered], order: Callable[[int, float], float]
 ) -> None:
-    for seed in range(20):
+    for seed in range(10):
         rng = np.random.default_rng(seed)
         selector, twin = make(), dict[int, float]()
         ids = rng.permutation(300).tolist()
