@@ -4,20 +4,39 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from async_r1.averages import mean_of
 from async_r1.rows import Row, position, version_of
 from async_r1.svg import Axes, LineStyle, Series, line_chart
 from async_r1.view import ACTOR_GONE_VERSIONS, SMOOTHING_STEPS, RunView
 
-AxisKind = Literal["step", "time"]
-AXIS_KINDS: tuple[AxisKind, ...] = ("step", "time")
+AxisKind = Literal["step", "time", "tokens"]
+AXIS_KINDS: tuple[AxisKind, ...] = ("step", "time", "tokens")
 
 
 class Extent(NamedTuple):
-    """The length of both axes, shared by all charts of a page so that they line up."""
+    """The length of the axes, shared by all charts of a page so that they line up."""
 
     steps: int
     wall_s: float
+    sampled: Sequence[tuple[float, float]] = ()  # (step, tokens sampled until then), ascending
+
+    @property
+    def tokens(self) -> float:
+        """Sampled in all; 0 if it is not recorded."""
+        return self.sampled[-1][1] if self.sampled else 0.0
+
+
+def sampled_by_step(view: RunView) -> list[tuple[float, float]]:
+    """(step, tokens that the buffer had received by then), once a version, from (0, 0) on; empty
+    if the rows do not tell."""
+    found: list[tuple[float, float]] = [(0.0, 0.0)]
+    for row in view.streams.get("buffer", []):
+        tokens, step = row.get("tokens/received"), position(row)
+        if tokens is not None and step > found[-1][0] and tokens >= found[-1][1]:
+            found.append((float(step), float(tokens)))
+    return found if len(found) > 1 else []
 
 
 class Point(NamedTuple):
@@ -57,29 +76,51 @@ class Chart:
     y_high: float | None = None
 
     def svg(self, axis: AxisKind, extent: Extent) -> str:
-        """Draw the chart over optimizer steps, or over the time since the launch."""
-        unit_s, unit = time_unit(extent.wall_s)
-        by_step = axis == "step"
+        """Draw the chart over optimizer steps, the time since the launch, or sampled tokens."""
+        x_label, x_high, place = _x_axis(axis, extent)
+        shown = self.lines if place is not None else ()
         series = [
             Series(
                 label=line.label,
-                x=[p.step if by_step else p.wall_s / unit_s for p in line.points],
+                x=place(line.points) if place else (),
                 y=[p.value for p in line.points],
                 color=line.color,
                 style=line.style,
                 margin=line.margin,
             )
-            for line in self.lines
+            for line in shown
         ]
         axes = Axes(
-            x_label="optimizer step" if by_step else f"time since launch [{unit}]",
-            x_high=extent.steps if by_step else extent.wall_s / unit_s,
+            x_label=x_label,
+            x_high=x_high,
             y_label=self.y_label,
             y_low=self.y_low,
             y_high=self.y_high,
-            integer_x=by_step,
+            integer_x=axis == "step",
         )
         return line_chart(f"{self.name}-{axis}", self.title, series, axes)
+
+
+def _x_axis(
+    axis: AxisKind, extent: Extent
+) -> tuple[str, float, Callable[[Sequence[Point]], list[float]] | None]:
+    """Label, end, and where points lie; None if that is not recorded."""
+    if axis == "step":
+        return "optimizer step", float(extent.steps), lambda points: [p.step for p in points]
+    if axis == "time":
+        unit_s, unit = time_unit(extent.wall_s)
+        end = extent.wall_s / unit_s
+        return f"time since launch [{unit}]", end, lambda ps: [p.wall_s / unit_s for p in ps]
+    size, unit = (1e6, " [M]") if extent.tokens >= 1e6 else (1.0, "")
+    label = f"sampled tokens{unit}"
+    if not extent.sampled:
+        return label, 1.0, None
+    steps, tokens = zip(*extent.sampled, strict=True)
+    return (
+        label,
+        extent.tokens / size,
+        lambda points: [float(np.interp(p.step, steps, tokens)) / size for p in points],
+    )
 
 
 def metric(view: RunView, name: str) -> list[Point]:
@@ -90,6 +131,12 @@ def metric(view: RunView, name: str) -> list[Point]:
 def eval_metric(view: RunView, name: str) -> list[Point]:
     """A metric of every eval, at the step that published the version it measured."""
     return _known([Point(_published(view, row), _wall_s(row), row.get(name)) for row in view.evals])
+
+
+def buffer_metric(view: RunView, name: str) -> list[Point]:
+    """A metric of every version in the buffer's rows."""
+    rows = view.streams.get("buffer", [])
+    return _known([Point(position(row), _wall_s(row), row.get(name)) for row in rows])
 
 
 def smooth(points: Sequence[Point], window: int = SMOOTHING_STEPS) -> list[Point]:

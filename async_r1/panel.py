@@ -143,7 +143,32 @@ def _numbers(view: RunView, width: int) -> Table:
         number(view.latest("staleness/mean"), 2),
         _note(f"versions, max {count(view.latest('staleness/max'))}, bound {count(bound)}"),
     )
+    if view.streams.get("buffer"):
+        _add_buffer(table, view)
     return table
+
+
+def _add_buffer(table: Table, view: RunView) -> None:
+    """What the buffer holds back, keeps, and leaves out."""
+
+    def of(name: str) -> float | None:
+        return view.latest_of("buffer", name)
+
+    replay = number(of("buffer/samples_per_insert"), 2)
+    table.add_row(
+        "admission blocked",
+        percent(of("admission/blocked_frac")),
+        _note(f"{count(of('groups/kept'))} groups kept, replay {replay}"),
+    )
+    measured = [of(f"selection/ks_{what}/with_variance") for what in ("length", "tokens", "level")]
+    known = [value for value in measured if value is not None]
+    limit = number(view.option("buffer.selection_ks_warn"), 2)
+    biased = bool(of("selection/biased"))
+    table.add_row(
+        "selection KS",
+        Text(number(max(known, default=None)), style="red" if biased else ""),
+        _note(f"trained vs generated, limit {limit}"),
+    )
 
 
 def _eval_note(evals: list[Row]) -> str:

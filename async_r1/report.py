@@ -12,12 +12,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from async_r1.chart import AXIS_KINDS, Chart, Extent
+from async_r1.chart import AXIS_KINDS, Chart, Extent, sampled_by_step
 from async_r1.errors import RunDirError
 from async_r1.formatting import significant
 from async_r1.report_charts import charts
 from async_r1.report_numbers import header, numbers_section, tiles
 from async_r1.report_rollouts import rollouts_section
+from async_r1.report_selection import selection_section
 from async_r1.report_words import words_section
 from async_r1.run_dir import RunDir
 from async_r1.summary import summarize
@@ -73,6 +74,7 @@ def render(view: RunView) -> str:
         _toolbar(),
         _charts_section(view),
         numbers_section(view, summary),
+        selection_section(view),
         rollouts_section(view),
         _config_section(view),
     ]
@@ -93,12 +95,14 @@ def _toolbar() -> str:
         '<input type="radio" name="axis" id="axis-step" checked>'
         '<label for="axis-step">steps</label>'
         '<input type="radio" name="axis" id="axis-time">'
-        '<label for="axis-time">time</label></fieldset></nav>'
+        '<label for="axis-time">time</label>'
+        '<input type="radio" name="axis" id="axis-tokens">'
+        '<label for="axis-tokens">tokens</label></fieldset></nav>'
     )
 
 
 def _charts_section(view: RunView) -> str:
-    extent = Extent(max(view.step, 1), view.recorded_s)
+    extent = Extent(max(view.step, 1), view.recorded_s, sampled_by_step(view))
     figures = "\n".join(_figure(chart, extent) for chart in charts(view))
     return f'<section id="charts" class="charts">\n{figures}\n</section>'
 

@@ -1,7 +1,15 @@
 """Which charts a report has and which rows each of them draws."""
 
 from async_r1.averages import mean_of
-from async_r1.chart import Chart, Line, actor_series, eval_metric, metric, smooth
+from async_r1.chart import (
+    Chart,
+    Line,
+    actor_series,
+    buffer_metric,
+    eval_metric,
+    metric,
+    smooth,
+)
 from async_r1.rows import exceeding_bound, level_accuracies, position
 from async_r1.svg import LineStyle
 from async_r1.view import SMOOTHING_STEPS, RunView
@@ -14,7 +22,7 @@ _LEVELS = tuple(f"var(--level-{i})" for i in range(1, 7))  # light to dark: leve
 
 def charts(view: RunView) -> list[Chart]:
     """Every chart, in the order of the page."""
-    return [*_outcome(view), *_system(view), *_off_policy(view)]
+    return [*_outcome(view), *_system(view), *_off_policy(view), *_buffer(view)]
 
 
 def _outcome(view: RunView) -> list[Chart]:
@@ -181,6 +189,72 @@ def _off_policy(view: RunView) -> list[Chart]:
             ],
         ),
     ]
+
+
+def _buffer(view: RunView) -> list[Chart]:
+    prefix = "curriculum/success/level_"
+    rows = view.streams.get("buffer", [])
+    levels = sorted({int(name[len(prefix) :]) for r in rows for name in r if _has(name, prefix)})
+    limit = view.option("buffer.selection_ks_warn")
+    by_length = buffer_metric(view, "selection/ks_length/with_variance")
+    return [
+        Chart(
+            name="success",
+            title="Success by level",
+            note="the curriculum's estimate for the training prompts",
+            y_label="success rate",
+            y_low=0.0,
+            y_high=1.0,
+            lines=[
+                Line(
+                    label=f"level {level}",
+                    points=buffer_metric(view, f"{prefix}{level}"),
+                    color=_LEVELS[i % len(_LEVELS)],
+                )
+                for i, level in enumerate(levels)
+            ],
+        ),
+        Chart(
+            name="selection",
+            title="Selection bias",
+            note="distance of what trains to what is generated, groups with variance",
+            y_label="Kolmogorov-Smirnov",
+            y_low=0.0,
+            lines=[
+                Line(label="by length", points=by_length, color=POLICY),
+                _kept(view, "selection/ks_tokens", "by length, tokens", LEARNER),
+                _kept(view, "selection/ks_level", "by level", HELD_OUT),
+                Line(
+                    label="warns above",
+                    points=[p._replace(value=limit) for p in by_length if limit is not None],
+                    color=LIMIT,
+                    style="dashed",
+                ),
+            ],
+        ),
+        Chart(
+            name="admission",
+            title="Held back",
+            note="time in which the staleness bound admitted no group though a slot was free",
+            y_label="fraction",
+            y_low=0.0,
+            lines=[
+                Line(
+                    label="admission blocked",
+                    points=smooth(buffer_metric(view, "admission/blocked_frac")),
+                    color=POLICY,
+                )
+            ],
+        ),
+    ]
+
+
+def _has(name: str, prefix: str) -> bool:
+    return name.startswith(prefix) and name[len(prefix) :].isdecimal()
+
+
+def _kept(view: RunView, name: str, label: str, color: str) -> Line:
+    return Line(label=label, points=buffer_metric(view, f"{name}/with_variance"), color=color)
 
 
 def _over_bound(view: RunView) -> list[Line]:

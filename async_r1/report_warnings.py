@@ -24,6 +24,7 @@ def warnings(view: RunView, summary: Summary) -> list[str]:
         entropy_fell(view),
         ess_low(view),
         no_variance(view),
+        selection_biased(view),
         truncated(view),
         rejected(view),
         unreadable(view),
@@ -96,6 +97,26 @@ def no_variance(view: RunView) -> str:
     return (
         f"In the last {len(rows)} versions {percent(share)} of the closed groups had equal "
         "rewards throughout: most prompts were too easy or too hard for the policy."
+    )
+
+
+def selection_biased(view: RunView) -> str:
+    """What trained differs from what was generated, by more than chance and the threshold."""
+    every = view.streams.get("buffer", [])
+    rows = [row for row in every if row.get("selection/biased")]
+    if not rows:
+        return ""
+    value, name, row = max(
+        (row[name], name, row)
+        for row in rows
+        for name in row
+        if name.startswith("selection/ks_") and name.endswith("/with_variance")
+    )
+    limit = view.option("buffer.selection_ks_warn")
+    return (
+        f"What trained differed from what was generated at {len(rows)} of {len(every)} "
+        f"versions, by {number(value)} at most ({name} at {versions(row)}; the threshold is "
+        f"{limit}): see the table of fates below, and docs/selection.md."
     )
 
 

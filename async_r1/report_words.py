@@ -37,8 +37,8 @@ def words_section(view: RunView, summary: Summary) -> str:
     elif view.steps:
         body += (
             "<p>Nothing stood out among what is checked: staleness bound, entropy, effective "
-            "sample size, groups without variance, truncation, accuracy against its best, "
-            "rejected messages.</p>"
+            "sample size, groups without variance, selection bias, truncation, accuracy against "
+            "its best, rejected messages.</p>"
         )
     again = command(view)
     if again:

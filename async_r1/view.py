@@ -113,6 +113,11 @@ class RunView:
         value: float | None = self.steps[-1].get(name) if self.steps else None
         return value
 
+    def latest_of(self, stream: str, name: str) -> float | None:
+        """The last known value of a metric in a stream."""
+        rows = reversed(self.streams.get(stream, []))
+        return next((row[name] for row in rows if row.get(name) is not None), None)
+
     def smoothed(self, name: str, window: int = SMOOTHING_STEPS) -> float | None:
         """Mean of a metric over the last `window` steps."""
         return mean_of(row.get(name) for row in self.steps[-window:])

@@ -155,7 +155,38 @@ def buffer_row(learner: dict[str, Any], rng: random.Random) -> dict[str, Any]:
         "reward/mean": learner["reward/mean"],
         "reward/zero_std_frac": min(1.0, abs(rng.gauss(0.2, 0.05))),
         "accuracy/mean": learner["accuracy/mean"],
+        "admission/blocked_frac": abs(rng.gauss(0.1, 0.03)),
+        "groups/kept": 12,
+        "buffer/samples_per_insert": 1.0,
+        "tokens/received": 20_000 * learner["step"],
+        **{f"curriculum/success/level_{k}": learner["accuracy/mean"] / k for k in (1, 2, 3)},
+        **selection(learner["step"]),
     }
+
+
+def selection(step: int) -> dict[str, Any]:
+    """The metrics of selection bias: of 320 rollouts a version a quarter has no variance, and of
+    the longest ones half are late."""
+    rollouts, tokens = [20 * step, 160 * step, 140 * step], [200 * step, 9000 * step, 9800 * step]
+    shares = {
+        "generated": (1.0, 1.0, 1.0),
+        "trained": (0.75, 0.75, 0.25),
+        "masked": (0.0, 0.0, 0.25),
+        "dropped_zero_variance": (0.25, 0.25, 0.25),
+        "expired": (0.0, 0.0, 0.25),
+    }
+    row: dict[str, Any] = {"selection/levels": [1, 4], "selection/length_edges": [8, 46, 64]}
+    for fate, share in shares.items():
+        for unit, numbers in (("rollouts", rollouts), ("tokens", tokens)):
+            by_length = [round(n * part) for n, part in zip(numbers, share, strict=True)]
+            row[f"selection/{fate}_{unit}/by_length"] = by_length
+            row[f"selection/{fate}_{unit}/by_level"] = [by_length[0] + by_length[1], by_length[2]]
+        row[f"selection/{fate}_length/mean"] = 59.4
+    for what, value in (("length", 0.03), ("tokens", 0.05), ("level", 0.02)):
+        row[f"selection/ks_{what}"] = 2 * value
+        row[f"selection/ks_{what}/with_variance"] = value
+    return {**row, "selection/ks_noise": 0.06, "selection/ks_tokens_noise": 0.07,
+            "selection/biased": 0}  # fmt: skip
 
 
 def eval_row(step: int, total_steps: int, rng: random.Random) -> dict[str, Any]:

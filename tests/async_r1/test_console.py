@@ -10,6 +10,7 @@ import pytest
 import rich.console
 
 from async_r1.console import Console
+from async_r1.formatting import percent
 from async_r1.panel import MAX_ROLES, render
 from async_r1.plain import HEADER_EVERY, REMIND_EVERY_S
 from async_r1.run_dir import RunDir
@@ -259,7 +260,18 @@ def test_panel_shows_every_quantity_of_the_run(tmp_path: Path) -> None:
     assert line_of(lines, "tokens/s sampled") == "tokens/s sampled 4,601 actors idle 4.0 %"
     assert line_of(lines, "tokens/s trained") == "tokens/s trained 5,140 learner idle 18 %"
     assert line_of(lines, "staleness") == "staleness mean 1.31 versions, max 3, bound 4"
+    blocked = [row["admission/blocked_frac"] for row in view.streams["buffer"]][-1]
+    assert line_of(lines, "admission") == (
+        f"admission blocked {percent(blocked)} 12 groups kept, replay 1.00"
+    )
+    assert line_of(lines, "selection") == "selection KS 0.050 trained vs generated, limit 0.10"
     assert line_of(lines, "learner_000").startswith("learner_000 running")
+
+
+def test_panel_of_a_run_without_buffer_rows_says_nothing_of_the_buffer(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", steps=3, total_steps=100)
+    run.metrics_file("buffer").unlink()
+    assert not [line for line in rendered(RunView(run), 20.0) if "selection" in line]
 
 
 def test_panel_while_starting_has_a_line_per_role(tmp_path: Path) -> None:

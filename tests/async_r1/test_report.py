@@ -32,7 +32,17 @@ CHARTS = [
     "mismatch-kl",
     "entropy",
     "left-out",
+    "success",
+    "selection",
+    "admission",
 ]
+
+
+X_LABELS = {
+    "step": "optimizer step",
+    "time": "time since launch [s]",
+    "tokens": "sampled tokens",
+}
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +125,7 @@ def test_every_chart_is_drawn_over_steps_and_over_time(page: str) -> None:
             assert svg.get("role") == "img"
             assert svg.findtext("title") and svg.findtext("desc")
             labels = [t.text for t in svg.findall("text") if t.get("class") == "label"]
-            expected = "optimizer step" if axis == "step" else "time since launch [s]"
-            assert labels[0] == expected and labels[1], name
+            assert labels[0] == X_LABELS[axis] and labels[1], name
             assert len([t for t in svg.findall("text") if "tick" in t.get("class", "")]) > 6
         legend = re.search(rf'id="chart-{name}">.*?<ul>(.*?)</ul>', page, re.S)
         assert legend is not None
@@ -157,6 +166,56 @@ def test_learner_lines_are_the_rows(
     found = points(by_axis["time"], label)
     assert [x for x, _ in found] == pytest.approx([x for x, _ in walls], abs=0.03)
     assert [y for _, y in found] == pytest.approx([y for _, y in walls], abs=size * 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("chart", "label", "name", "size"),
+    [
+        ("selection", "by length", "selection/ks_length/with_variance", 1),
+        ("selection", "by length, tokens", "selection/ks_tokens/with_variance", 1),
+        ("selection", "by level", "selection/ks_level/with_variance", 1),
+        ("success", "level 2", "curriculum/success/level_2", 1),
+    ],
+)
+def test_the_lines_of_the_buffer_are_its_rows(
+    run: RunDir, page: str, chart: str, label: str, name: str, size: float
+) -> None:
+    rows = read_rows(run.metrics_file("buffer"))
+    by_axis, ys = figures(page)[chart], [row[name] for row in rows]
+    assert_points(points(by_axis["step"], label), [row["step"] for row in rows], ys, size)
+    found = points(by_axis["tokens"], label)
+    assert [y for _, y in found] == pytest.approx(ys, abs=1e-4)
+    assert [x for x, _ in found] == pytest.approx([r["tokens/received"] for r in rows], rel=1e-4)
+
+
+def test_the_share_without_variance_over_sampled_tokens(run: RunDir, page: str) -> None:
+    learner = read_rows(run.metrics_file("learner"))
+    found = points(figures(page)["left-out"]["tokens"], "groups without variance")
+    assert [x for x, _ in found] == pytest.approx([20_000 * r["step"] for r in learner], rel=1e-4)
+
+
+def test_what_became_of_what_was_generated(page: str) -> None:
+    for row in (
+        "<th>generated</th><td>12,800</td><td>760,000</td><td>100 %</td><td>59.4</td>",
+        "<th>trained</th><td>6,800</td><td>374,000</td><td>49 %</td><td>59.4</td>",
+        "<th>expired with their group</th><td>1,400</td><td>98,000</td><td>13 %</td><td>59.4</td>",
+        "<th>level 4</th><td>392,000</td><td>25 %</td><td>25 %</td><td>50 %</td>",
+        "<th>46 to 63</th><td>360,000</td><td>75 %</td><td>25 %</td><td>0 %</td>",
+        "<th>64 to 90</th><td>392,000</td><td>25 %</td><td>25 %</td><td>50 %</td>",
+        "<th>tokens by length</th><td>0.050</td><td>0.070</td><td>0.100</td>",
+    ):
+        assert row in page
+    assert "dropped: overdue" not in page
+
+
+def test_a_run_that_sampled_unrecorded_tokens_says_so(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", steps=2)
+    run.metrics_file("buffer").unlink()
+    by_axis = figures(write_report(run).read_text())["reward"]
+    empty = [
+        axis for axis in AXIS_KINDS if "nothing recorded" in ET.tostring(by_axis[axis]).decode()
+    ]
+    assert empty == ["tokens"]
 
 
 def test_a_longer_run_has_its_time_axis_in_minutes(tmp_path: Path) -> None:
@@ -256,7 +315,7 @@ def test_a_run_that_only_began_has_a_report(tmp_path: Path) -> None:
     run.status.unlink()
     page = write_report(run).read_text()
     text = " ".join(Checker(page).text)
-    assert text.count("nothing recorded") == 2 * len(CHARTS)
+    assert text.count("nothing recorded") == len(AXIS_KINDS) * len(CHARTS)
     assert "No rollout was kept." in text
     assert not re.search(r"\b(nan|None|null)\b", text.split("Full configuration")[0])
 

@@ -140,3 +140,18 @@ def test_intervals() -> None:
             distance = 1.959963985 * (end * (1 - end) / n) ** 0.5
             assert abs(value - end) == pytest.approx(distance, abs=1e-9)
     assert interval({"eval/accuracy": 0.95, "eval/accuracy/ci95": 0.1}) == (0.85, 1.0)
+
+
+def test_selection_bias(tmp_path: Path) -> None:
+    """The threshold and chance were judged by the buffer; the largest distance is named."""
+    run = make_run(tmp_path / "run", steps=STEPS)
+    biased = {"selection/biased": 1, "selection/ks_length/with_variance": 0.15}
+    for version, tokens in ((30, 0.3), (31, 0.25)):
+        row = {**biased, "policy_version": version, "selection/ks_tokens/with_variance": tokens}
+        write_rows(run, "buffer", [{"step": version, **row}])
+    (said,) = warned(run)
+    assert said == (
+        "What trained differed from what was generated at 2 of 32 versions, by 0.300 at most "
+        "(selection/ks_tokens/with_variance at v30; the threshold is 0.1): see the table of fates "
+        "below, and docs/selection.md."
+    )
