@@ -11,6 +11,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from async_r1.channels import peer_name
 from async_r1.errors import JournalError
 from async_r1.journal_format import (
@@ -54,6 +56,7 @@ class RolloutLine:
     text: str = ""
     scored: bool = False
     suspended: bool = False
+    left: str = ""  # the fate with which it left the table undrawn, if the journal says so
     leases: dict[int, LeaseLine] = field(default_factory=dict)  # by epoch
 
     @property
@@ -93,7 +96,6 @@ class GroupLine:
     opened_version: int | None = None
     rollout_ids: list[int] = field(default_factory=list)
     closed: bool = False
-    left: str = ""  # why it is in no table any more, where the journal says so
 
 
 @dataclass(slots=True)
@@ -103,6 +105,7 @@ class DrawLine:
     batch_id: int
     version: int
     item_ids: list[int]
+    rollout_ids: list[list[int]]  # of each item
     inclusion_probs: list[float | None]
     priorities: list[float | None]
     step: int | None = None  # that trained it; None: not acknowledged
@@ -190,10 +193,10 @@ class History:
         self._mark_left(values)
 
     def _mark_left(self, values: Mapping[str, Any]) -> None:
-        """`left`: {reason: group ids} of those that left the table untrained with this event."""
-        for reason, group_ids in dict(values.get("left", {})).items():
-            for group_id in group_ids:
-                self.group(group_id).left = reason
+        """`left`: rollouts that left the table undrawn since the last such record, by fate."""
+        for fate, rollout_ids in dict(values.get("left", {})).items():
+            for rollout_id in rollout_ids:
+                self.rollout(rollout_id).left = fate
 
     def _eval_opened(self, values: Mapping[str, Any], _: Record) -> None:
         self._eval_rollouts.update(values["rollout_ids"])
@@ -244,15 +247,17 @@ class History:
         if self._texts:
             rollout.text = values["text"]
 
-    def _draw(self, values: Mapping[str, Any], _: Record) -> None:
-        item_ids = values["item_ids"] if "item_ids" in values else values["group_ids"]
-        unknown = [None] * len(item_ids)
+    def _draw(self, values: Mapping[str, Any], record: Record) -> None:
+        arrays = record.message.arrays
+        item_ids = arrays["item_ids"].tolist()
+        unknown = np.full(len(item_ids), None, object)
         self.draws[values["batch_id"]] = DrawLine(
             values["batch_id"],
             values["version"],
-            list(item_ids),
-            list(values.get("inclusion_probs", unknown)),
-            list(values.get("priorities", unknown)),
+            item_ids,
+            [list(rollout_ids) for rollout_ids in values["rollout_ids"]],
+            arrays.get("inclusion_probs", unknown).tolist(),
+            arrays.get("priorities", unknown).tolist(),
         )
         self._mark_left(values)
 

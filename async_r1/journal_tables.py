@@ -26,8 +26,8 @@ TABLES = {
     "version INTEGER",
     "leases": "rollout_id INTEGER, group_id INTEGER, lease_epoch INTEGER, kind TEXT, holder TEXT, "
     "version INTEGER, token_offset INTEGER, num_tokens INTEGER, end TEXT",
-    "draws": "batch_id INTEGER, version INTEGER, item_id INTEGER, group_id INTEGER, "
-    "priority REAL, inclusion_prob REAL, state TEXT, step INTEGER",
+    "draws": "batch_id INTEGER, version INTEGER, item_id INTEGER, num_rollouts INTEGER, "
+    "group_id INTEGER, priority REAL, inclusion_prob REAL, state TEXT, step INTEGER",
     "trained": "batch_id INTEGER, step INTEGER, version INTEGER, group_id INTEGER, "
     "rollout_id INTEGER, prompt_id TEXT, inclusion_prob REAL, num_tokens INTEGER, "
     "inside_bound INTEGER, max_staleness INTEGER, state TEXT",
@@ -72,8 +72,8 @@ class Tables:
     """Rows of a history.
 
     Args:
-        config: as plain values, of `config/resolved.json`; empty if it is not known. It says what
-            an item of a draw is, and how old a token may be when it trains.
+        config: as plain values, of `config/resolved.json`; empty if it is not known. It says how
+            old a token may be when it trains, and how many scored members a group needs.
     """
 
     def __init__(self, history: History, config: Mapping[str, Any]) -> None:
@@ -81,7 +81,6 @@ class Tables:
         staleness, buffer = config.get("staleness", {}), config.get("buffer", {})
         bounds = [staleness[name] for name in ("eta", "force") if name in staleness]
         self._eta: int | None = max(bounds, default=None)
-        self._item_is_rollout = buffer.get("item") == "rollout"
         self._min_rollouts = int(buffer.get("min_rollouts", 1))
         self._keeps_zero_variance = bool(buffer.get("keep_zero_variance"))
         self._draws_of: dict[int, list[DrawLine]] = {}  # by rollout
@@ -103,13 +102,13 @@ class Tables:
             return _state(rollout)
         if rollout.error:
             return "failed"
+        if rollout.left:
+            return rollout.left
         if not rollout.scored:
             return "expired"
         draws = [d for d in self._draws_of.get(rollout.rollout_id, []) if not d.refunded]
         if draws:
             return "trained" if any(draw.step is not None for draw in draws) else "drawn"
-        if group.left:
-            return f"dropped_{group.left}"
         if self._num_scored(group) < min(self._min_rollouts, len(group.rollout_ids)):
             return "dropped_too_few"
         if self._has_no_variance(group) and not self._keeps_zero_variance:
@@ -128,15 +127,10 @@ class Tables:
         return [known[rollout_id] for rollout_id in group.rollout_ids]
 
     def _drawn(self, draw: DrawLine) -> Iterator[tuple[int, RolloutLine]]:
-        """Scored rollouts of a draw, each with the position of its item."""
-        for position, item_id in enumerate(draw.item_ids):
-            if self._item_is_rollout:
-                yield position, self._history.rollout(item_id)
-                continue
-            group = self._history.groups.get(item_id)
-            for rollout in self._members(group) if group else ():
-                if rollout.scored and not rollout.error:
-                    yield position, rollout
+        """Rollouts of a draw, each with the position of its item."""
+        for position, rollout_ids in enumerate(draw.rollout_ids):
+            for rollout_id in rollout_ids:
+                yield position, self._history.rollout(rollout_id)
 
     def _groups(self) -> Iterator[Row]:
         for group in self._history.groups.values():
@@ -158,7 +152,7 @@ class Tables:
                 "reward_mean": float(np.mean(totals)) if totals else None,
                 "reward_std": float(np.std(totals)) if totals else None,
                 "times_trained": sum(trained),
-                "left": group.left,
+                "left": " ".join(sorted({rollout.left for rollout in members} - {""})),
             }
 
     def _rollouts(self) -> Iterator[Row]:
@@ -227,12 +221,13 @@ class Tables:
         """Items of draws, each with its probability of being in the draw."""
         for draw in self._history.draws.values():
             for position, item_id in enumerate(draw.item_ids):
-                rollout = self._history.rollouts.get(item_id) if self._item_is_rollout else None
+                first = self._history.rollout(draw.rollout_ids[position][0])
                 yield {
                     "batch_id": draw.batch_id,
                     "version": draw.version,
                     "item_id": item_id,
-                    "group_id": rollout.group_id if rollout else item_id,
+                    "num_rollouts": len(draw.rollout_ids[position]),
+                    "group_id": first.group_id,
                     "priority": draw.priorities[position],
                     "inclusion_prob": draw.inclusion_probs[position],
                     "state": _draw_state(draw),

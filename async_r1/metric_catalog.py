@@ -161,6 +161,7 @@ BUFFER = (
 SELECTION = (
     Metric("selection/<fate>_rollouts", "rollouts", "since the last row; fates: docs/selection.md"),
     Metric("selection/<fate>_tokens", "tokens", "the same; trained again, they count again"),
+    Metric("selection/waiting_rollouts", "rollouts", "in the table, never drawn"),
     Metric("selection/<fate>_length/<stat>", "tokens", "in the window: mean, p90"),
     Metric("selection/trained_frac/level_<level>", "share", "of generated tokens that trained"),
     Metric("selection/ks_<what>", "", "distance of generated and trained: length, tokens, level"),

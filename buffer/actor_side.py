@@ -187,7 +187,8 @@ class ActorSide:
         state.book.close_group(group.group_id)
         closed = self._close(group, overdue)
         state.stats.selection.closed(group, closed)
-        values = {"group_id": group.group_id, "overdue": overdue}
+        left = state.stats.selection.take_left()
+        values = {"group_id": group.group_id, "overdue": overdue, "left": left}
         state.journal.append(Message("group_closed", values))
         if closed.rollouts and not overdue:
             state.curriculum.observe(outcome_of(closed))
@@ -241,6 +242,7 @@ class ActorSide:
                     "group_id": group.group_id,
                     "prompt_id": group.prompt.prompt_id,
                     "prompt_index": index,
+                    "level": group.prompt.level,
                     "rollout_ids": [rollout.rollout_id for rollout in group.members],
                     "version": group.opened_version,
                 },

@@ -222,10 +222,13 @@ class BufferCore:
             "batch_id": batch.batch_id,
             "version": request.version,
             "group_ids": sorted({item.group_id for item in draw.items}),
+            "rollout_ids": [[r.rollout_id for r in item.rollouts] for item in draw.items],
+            "left": self.stats.selection.take_left(),
         }
         arrays = {
             "item_ids": np.asarray(draw.item_ids, np.int32),
             "inclusion_probs": np.asarray(draw.inclusion_probs, np.float32),
+            "priorities": self.drawing.priorities_of(draw.item_ids),
         }
         self._state.journal.append(Message("draw", values, arrays))
         self._record(self.step + 1, draw.items, self.stats.take_failed())

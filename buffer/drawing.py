@@ -19,7 +19,7 @@ import numpy as np
 
 from async_r1.config import Config
 from async_r1.errors import TrainingError
-from async_r1.types import Batch
+from async_r1.types import Batch, Float32
 from buffer.admission import Admission
 from buffer.batches import assemble
 from buffer.fates import Fate
@@ -195,6 +195,10 @@ class Drawing:
         known = self.priorities.surprised(item_ids, surprise)
         here = [item_id for item_id in known if item_id in self.table]
         self.table.update(here, [self.priorities.log_weight(item_id) for item_id in here])
+
+    def priorities_of(self, item_ids: Sequence[int]) -> Float32:
+        """Priority of items that were drawn last [n], before age and exponent."""
+        return np.asarray([self.priorities.priority(i) for i in item_ids], np.float32)
 
     def requested(self, version: int) -> None:
         """The next draw trains `version`: what is overdue by then leaves, and quotas that nothing

@@ -48,6 +48,7 @@ class Selection:
         self._total = {kind: Histogram() for kind in KINDS}
         self._since_row: Counter[str] = Counter()
         self._warned_at: int | None = None  # version
+        self._left: dict[str, list[int]] = {}  # rollouts, by why, since `take_left`
 
     def closed(self, group: Group, closed: ClosedGroup) -> None:
         """A group closed; members that did not sample a token do not count."""
@@ -104,6 +105,12 @@ class Selection:
             if rollout.rollout_id in self._waiting:
                 self._leave(rollout.rollout_id, fate)
 
+    def take_left(self) -> dict[str, list[int]]:
+        """Rollouts that left the table, or never came in, since the last call, by their fate: what
+        the journal says of them."""
+        left, self._left = self._left, {}
+        return left
+
     def take_row(self, version: int) -> dict[str, Any]:
         """The metrics; counts are since the last row. Warns if the window is biased."""
         since, self._since_row = self._since_row, Counter()
@@ -111,6 +118,7 @@ class Selection:
         for kind in KINDS:
             row[f"selection/{kind}_rollouts"] = since[f"{kind}_rollouts"]
             row[f"selection/{kind}_tokens"] = since[f"{kind}_tokens"]
+        row["selection/waiting_rollouts"] = len(self._waiting)
         entries = list(self._window.values())
         row |= window_metrics(entries)
         row |= distributions(self._total)
@@ -184,7 +192,10 @@ class Selection:
         return entry or Entry(rollout.group_id, rollout.prompt.level, rollout.num_tokens)
 
     def _leave(self, rollout_id: int, fate: Fate) -> None:
-        self._decide(rollout_id, fate, self._waiting[rollout_id].length)
+        entry = self._waiting[rollout_id]
+        if fate not in (Fate.FAILED, Fate.EXPIRED):
+            self._left.setdefault(str(fate), []).append(rollout_id)
+        self._decide(rollout_id, fate, entry.length)
 
     def _decide(self, rollout_id: int, fate: Fate, tokens: int) -> None:
         entry = self._waiting.pop(rollout_id)

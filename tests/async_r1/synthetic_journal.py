@@ -29,6 +29,17 @@ def score(rollout_id: int, epoch: int, task: float, text: str, error: str = "") 
     return Message("score", values | ({"error": error} if error else {}))
 
 
+def draw(batch_id: int, version: int, inclusion_prob: float) -> Message:
+    """Of group 0."""
+    arrays = {
+        "item_ids": np.asarray([0], np.int32),
+        "inclusion_probs": np.asarray([inclusion_prob], np.float32),
+        "priorities": np.asarray([0.5], np.float32),
+    }
+    values = {"batch_id": batch_id, "version": version, "rollout_ids": [[0, 1]], "left": {}}
+    return Message("draw", values, arrays)
+
+
 STOP = {"status": "finished", "finish_reason": "stop"}
 MESSAGES: list[tuple[bytes, Message]] = [
     (b"", Message("group_opened", {"group_id": 0, "prompt_id": "train/7", "prompt_index": 7,
@@ -46,11 +57,9 @@ MESSAGES: list[tuple[bytes, Message]] = [
     (b"", Message("group_closed", {"group_id": 0})),
     (B, segment(2, 1, 0, [[1, 5]])),
     (b"", Message("released", {"rollout_id": 2, "lease_epoch": 1})),
-    (b"", Message("draw", {"batch_id": 1, "version": 3, "item_ids": [0], "priorities": [0.5],
-                           "inclusion_probs": [0.25]})),
+    (b"", draw(1, 3, 0.25)),
     (b"", Message("draw_refunded", {"batch_id": 1})),
-    (b"", Message("draw", {"batch_id": 2, "version": 5, "item_ids": [0], "priorities": [0.5],
-                           "inclusion_probs": [0.75]})),
+    (b"", draw(2, 5, 0.75)),
     (b"", Message("step_done", {"batch_id": 2, "step": 1, "policy_version": 6,
                                 "trained_tokens": 11})),
 ]  # fmt: skip

@@ -97,8 +97,10 @@ def test_draws_have_priorities_and_probabilities(
     run: RunDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert journal(capsys, run.root, "draws", "--version", "4..9").splitlines() == [
-        "batch_id  version  item_id  group_id  priority  inclusion_prob  state    step",
-        "       2        5        0         0       0.5            0.75  trained     1",
+        "batch_id  version  item_id  num_rollouts  group_id  priority  inclusion_prob  state    "
+        "step",
+        "       2        5        0             2         0       0.5            0.75  trained  "
+        "   1",
     ]
 
 

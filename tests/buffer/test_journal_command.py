@@ -23,13 +23,14 @@ from tests.buffer.simulation import World
 ETA = 2
 
 
-def journaled_world(path: Path, seed: int, **buffer: Any) -> tuple[World, RunDir]:
+def journaled_world(path: Path, seed: int, overdue: str, **buffer: Any) -> tuple[World, RunDir]:
     """A run of 25 steps whose journal is still open, as that of a live run is."""
+    buffer = {"group_size": 3, "min_rollouts": 2, "group_deadline_versions": 3, **buffer}
     config = make_config(
-        buffer={"group_size": 3, "min_rollouts": 2, "group_deadline_versions": 3, **buffer},
+        buffer=buffer,
         learner={"groups_per_update": 2},
         actors={"max_concurrent": 4, "rollout_token_budget": 5, "segment_tokens": 3},
-        staleness={"eta": ETA},
+        staleness={"eta": ETA, "overdue": overdue},
     )
     world = World(
         config=config,
@@ -48,9 +49,18 @@ def journaled_world(path: Path, seed: int, **buffer: Any) -> tuple[World, RunDir
     return world, run
 
 
-@pytest.fixture(scope="module", params=[0, 1, 2])
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("mask", {}),
+    ("drop", {"max_size": 2}),
+    ("mask", {"item": "rollout", "sampler": "prioritized"}),
+]
+
+
+@pytest.fixture(scope="module", params=range(len(CASES)))
 def simulated(request: pytest.FixtureRequest, tmp_path_factory: Any) -> tuple[World, RunDir]:
-    return journaled_world(tmp_path_factory.mktemp("run") / "RUN", request.param)
+    overdue, buffer = CASES[request.param]
+    path = tmp_path_factory.mktemp("run") / "RUN"
+    return journaled_world(path, request.param, overdue, **buffer)
 
 
 def tables_of(run: RunDir) -> Tables:
@@ -102,6 +112,7 @@ def test_rollouts_are_what_was_sampled(simulated: tuple[World, RunDir]) -> None:
         assert row["num_tokens"] == rollout.num_tokens
         assert row["fate"] == str(rollout.state) or rollout.state == "leased"
         assert row["prompt_id"] == rollout.prompt.prompt_id
+        assert row["level"] == rollout.prompt.level
 
 
 def test_leases_are_those_that_were_granted(simulated: tuple[World, RunDir]) -> None:
@@ -128,13 +139,19 @@ def test_fates_agree_with_the_accounting_of_the_buffer(simulated: tuple[World, R
         for rollout in tables.rows("rollouts")
         if rollout["num_tokens"] and rollout["group_id"] in closed
     )
-    for fate in (Fate.FAILED, Fate.EXPIRED, Fate.ZERO_VARIANCE, Fate.TOO_FEW):
+    for fate, rollout_ids in world.core.stats.selection.take_left().items():
+        found[fate] += len(rollout_ids)  # since the last record
+        found["kept"] -= len(rollout_ids)
+    for fate in Fate:
+        if fate in (Fate.TRAINED, Fate.MASKED):
+            continue
         assert found[fate] == sum(row.get(f"selection/{fate}_rollouts/by_length", [])), fate
     both = sum(
         sum(row.get(f"selection/{fate}_rollouts/by_length", []))
         for fate in (Fate.TRAINED, Fate.MASKED)
     )
     assert found["trained"] == both > 0
+    assert found["kept"] == row["selection/waiting_rollouts"]
 
 
 def test_sql_over_a_live_run(
