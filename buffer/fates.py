@@ -1,13 +1,13 @@
 """What became of each generated rollout, and how much of it there is by level and by length."""
 
+from bisect import bisect_right
 from collections import defaultdict
 from dataclasses import dataclass
 from enum import StrEnum
-
-import numpy as np
+from math import ceil
 
 # Lower edges of the length bins [tokens]: half octaves, from 1 to 2^21.
-LENGTH_EDGES = sorted({int(np.ceil(2 ** (i / 2))) for i in range(43)})
+LENGTH_EDGES = sorted({ceil(2 ** (i / 2)) for i in range(43)})
 
 
 class Fate(StrEnum):
@@ -45,16 +45,15 @@ class Histogram:
 
     def __init__(self) -> None:
         self.by_level: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0])
-        self.by_length = np.zeros((2, len(LENGTH_EDGES)), np.int64)
+        self.by_length = [[0, 0] for _ in LENGTH_EDGES]  # rollouts, tokens
 
     def add(self, entry: Entry, rollouts: int, tokens: int) -> None:
         """Count, or with negative numbers uncount, under the entry's level and length."""
-        level = self.by_level[entry.level]
-        level[0] += rollouts
-        level[1] += tokens
-        position = int(np.searchsorted(LENGTH_EDGES, entry.length, side="right")) - 1
-        self.by_length[:, position] += (rollouts, tokens)
+        position = bisect_right(LENGTH_EDGES, entry.length) - 1
+        for counts in (self.by_level[entry.level], self.by_length[position]):
+            counts[0] += rollouts
+            counts[1] += tokens
 
     @property
     def rollouts(self) -> int:
-        return int(self.by_length[0].sum())
+        return sum(rollouts for rollouts, _ in self.by_length)

@@ -139,7 +139,7 @@ class Selection:
             return False, "a rollout waits and has left"
         if len(self._window) > self._size:
             return False, f"{len(self._window)} rollouts in a window of {self._size}"
-        if any((histogram.by_length < 0).any() for histogram in self._total.values()):
+        if any(n < 0 for h in self._total.values() for counts in h.by_length for n in counts):
             return False, "a negative count"
         return True, ""
 
@@ -156,7 +156,7 @@ class Selection:
         total = {
             kind: {
                 "by_level": [[level, *counts] for level, counts in histogram.by_level.items()],
-                "by_length": histogram.by_length.ravel(),
+                "by_length": [list(counts) for counts in histogram.by_length],
             }
             for kind, histogram in self._total.items()
         }
@@ -180,8 +180,7 @@ class Selection:
             histogram.by_level.clear()
             for level, rollouts, tokens in values["by_level"]:
                 histogram.by_level[level] = [rollouts, tokens]
-            by_length = np.array(values["by_length"], np.int64)
-            histogram.by_length = by_length.reshape(histogram.by_length.shape)
+            histogram.by_length = [list(counts) for counts in values["by_length"]]
         self._since_row = Counter(state["since_row"])
         self._warned_at = None if state["warned_at"] < 0 else state["warned_at"]
 

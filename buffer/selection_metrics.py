@@ -57,18 +57,19 @@ def distributions(total: Mapping[str, Histogram]) -> dict[str, Any]:
     if not generated.rollouts:
         return {}
     levels = sorted(generated.by_level)
-    used = int(np.flatnonzero(generated.by_length[0])[-1]) + 1
+    used = max(i for i, (rollouts, _) in enumerate(generated.by_length) if rollouts) + 1
     row: dict[str, Any] = {
         "selection/levels": levels,
         "selection/length_edges": LENGTH_EDGES[:used],
     }
     for kind, histogram in total.items():
-        if not histogram.by_length.any():
+        if not any(map(any, histogram.by_length)):
             continue
         for i, unit in enumerate(("rollouts", "tokens")):
             of_level = [histogram.by_level[level][i] for level in levels]
             row[f"selection/{kind}_{unit}/by_level"] = of_level
-            row[f"selection/{kind}_{unit}/by_length"] = histogram.by_length[i, :used].tolist()
+            of_length = [counts[i] for counts in histogram.by_length[:used]]
+            row[f"selection/{kind}_{unit}/by_length"] = of_length
     return row
 
 
