@@ -1,7 +1,7 @@
 """The actor's side of the buffer protocol: leases in, segments and scores out, acknowledged.
 
-Delivery is at-least-once: a segment is kept until its acknowledgement, and sent again when the
-buffer asks the actor to rejoin. Credits bound the bytes that are kept.
+Delivery is at-least-once: segments and scores are kept until the buffer has acknowledged them, and
+sent again when it asks the actor to rejoin. Credits bound the bytes that are kept.
 """
 
 from collections import OrderedDict, deque
@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from async_r1.channels import Dealer
 from async_r1.errors import AsyncR1Error, DeadlineError, PeerError, ProtocolVersionError
 from async_r1.messages import get, read_ack, read_error, read_leases, write_score, write_segment
-from async_r1.types import Lease, Score, Segment
+from async_r1.types import Lease, Score, Segment, SegmentStatus
 from async_r1.wire import Message
 
 _Key = tuple[int, int, int]  # rollout_id, lease_epoch, token_offset
+_Lease = tuple[int, int]  # rollout_id, lease_epoch
+
+REJOIN_S = 2.0  # the buffer may ask several times before it has read the first answer
 
 
 @dataclass(slots=True)
@@ -45,6 +48,9 @@ class BufferClient:
         self._credit = 0
         self._unacknowledged: OrderedDict[_Key, Message] = OrderedDict()
         self._unacknowledged_bytes = 0
+        self._unscored: OrderedDict[_Lease, Message] = OrderedDict()
+        self._leases: dict[_Lease, None] = {}  # that the buffer counts on, oldest first
+        self._rejoining_since: float | None = None
         self._queue: deque[Message] = deque()
         self._leases_received = 0
         self._last_request: tuple[int, int] | None = None
@@ -107,7 +113,7 @@ class BufferClient:
         message = self.dealer.receive(timeout_s)
         while message is not None:
             self._last_heard = now
-            self._take(message, inbox)
+            self._take(message, inbox, now)
             message = self.dealer.receive()
         if not self._unacknowledged:
             self._last_heard = now
@@ -129,10 +135,11 @@ class BufferClient:
         self._send(Message("bye"))
         self.dealer.close()
 
-    def _take(self, message: Message, inbox: Inbox) -> None:
+    def _take(self, message: Message, inbox: Inbox, now: float) -> None:
         if message.kind == "leases":
             leases = read_leases(message)
             self._leases_received += len(leases)
+            self._leases |= {(lease.rollout_id, lease.lease_epoch): None for lease in leases}
             inbox.leases.extend(leases)
         elif message.kind == "ack":
             for key in read_ack(message):
@@ -141,21 +148,29 @@ class BufferClient:
             rollout_id, epoch = get(message, "rollout_id", int), get(message, "lease_epoch", int)
             self._revoked(rollout_id, epoch)
             inbox.revoked.append((rollout_id, epoch))
+        elif message.kind == "scored":
+            self._ended((get(message, "rollout_id", int), get(message, "lease_epoch", int)))
         elif message.kind == "rejoin":
-            self._rejoin()
+            since = self._rejoining_since
+            if since is None or now - since >= REJOIN_S:
+                self._rejoining_since = now
+                self._rejoin()
+        elif message.kind == "welcome":
+            self._rejoining_since = None
         elif message.kind == "stop":
             inbox.stop = True
         elif message.kind == "error":
             raise _refusal(message)
-        elif message.kind != "welcome":
+        else:
             raise PeerError(f"buffer sent an unknown message {message.kind!r}")
 
     def _rejoin(self) -> None:
         """The buffer does not know this actor (any more): start over, and repeat what it owes."""
         self._last_request = None
         self._leases_received = 0
-        self._send(Message("hello", self._hello))
-        for message in self._unacknowledged.values():
+        leases = [list(lease) for lease in self._leases]
+        self._send(Message("hello", {**self._hello, "leases": leases}))
+        for message in (*self._unacknowledged.values(), *self._unscored.values()):
             self._send(message)
 
     def _flush(self) -> None:
@@ -168,16 +183,26 @@ class BufferClient:
             if message.kind == "segment":
                 self._unacknowledged[_key(message)] = message
                 self._unacknowledged_bytes += size
+            else:
+                self._unscored[_key(message)[:2]] = message
             self._send(message)
 
     def _acknowledged(self, key: _Key) -> None:
         message = self._unacknowledged.pop(key, None)
-        if message is not None:
-            self._unacknowledged_bytes -= message.num_bytes
+        if message is None:
+            return
+        self._unacknowledged_bytes -= message.num_bytes
+        if message.values["status"] == SegmentStatus.SUSPENDED:
+            self._ended(key[:2])
 
     def _revoked(self, rollout_id: int, epoch: int) -> None:
         for key in [key for key in self._unacknowledged if key[:2] == (rollout_id, epoch)]:
             self._acknowledged(key)
+        self._ended((rollout_id, epoch))
+
+    def _ended(self, lease: _Lease) -> None:
+        self._unscored.pop(lease, None)
+        self._leases.pop(lease, None)
 
     def _send(self, message: Message) -> None:
         self.dealer.send(message)
@@ -192,4 +217,4 @@ def _refusal(message: Message) -> AsyncR1Error:
 
 def _key(message: Message) -> _Key:
     values = message.values
-    return values["rollout_id"], values["lease_epoch"], values["token_offset"]
+    return values["rollout_id"], values["lease_epoch"], values.get("token_offset", -1)

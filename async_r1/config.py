@@ -38,6 +38,9 @@ class RunConfig:
     )
     start_timeout_s: float = opt(300.0, gt=0, doc="deadline for a role to become ready")
     stop_timeout_s: float = opt(8.0, gt=0, doc="time to stop before a role is killed")
+    buffer_restarts: int = opt(
+        3, ge=0, doc="times that a buffer killed by a signal is started again, with its journal"
+    )
     peer_timeout_s: float = opt(120.0, gt=0, doc="silence after which a peer counts as dead")
 
 

@@ -1,5 +1,6 @@
 """Starts the roles of a run and sees it to its end, for every command that has some."""
 
+import functools
 import logging
 import os
 import sys
@@ -139,8 +140,14 @@ def _supervise(
             display = make_display(run_dir)
             try:
                 for role in roles.roles:
-                    process = _start(role, run_dir, commands, base, token)
-                    supervisor.add(process, is_learner=role.kind == decides)
+                    start = functools.partial(_start, role, run_dir, commands, base, token)
+                    restores = role.kind == "buffer" and resolved.config.buffer.journal
+                    supervisor.add(
+                        start(),
+                        is_learner=role.kind == decides,
+                        restart=start if restores else None,
+                        times=run.buffer_restarts,
+                    )
                 outcome = supervisor.watch(display.update, lambda: interrupts.count)
             finally:
                 display.close()

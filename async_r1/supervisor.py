@@ -2,10 +2,12 @@
 
 The learner's ranks decide: when all have ended well, the run is finished, and buffer and actors
 leave by themselves around that time. A role ends well with exit code 0 and the state `done`.
-Any other end is a failure, and the first one is the one reported.
+Any other end is a failure, and the first one is the one reported; but a role that can go on from
+what it wrote to disk, the buffer, is started again if a signal ended it, a few times.
 """
 
 import enum
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ from async_r1.errors import AsyncR1Error, DeadlineError, PeerError, RunDirError
 from async_r1.process import RoleProcess
 from async_r1.role import BAD_CONFIG
 from async_r1.run_dir import RunDir, read_json
+
+log = logging.getLogger(__name__)
 
 TICK_S = 0.2
 _STOP_TICK_S = 0.05
@@ -62,6 +66,9 @@ class Outcome:
         return _EXIT_CODES[self.state]
 
 
+Restart = Callable[[], RoleProcess]
+
+
 class Supervisor:
     """The processes of one run; leaving the context ends all of them."""
 
@@ -71,6 +78,7 @@ class Supervisor:
         self._token = token
         self._ready: set[str] = set()
         self._learners: list[RoleProcess] = []
+        self._restarts: dict[str, list[Restart]] = {}  # those left, by role
         self.processes: list[RoleProcess] = []
 
     def __enter__(self) -> Self:
@@ -84,9 +92,17 @@ class Supervisor:
     ) -> None:
         guard.reap(self._token)
 
-    def add(self, process: RoleProcess, *, is_learner: bool) -> None:
-        """Watch this one, too."""
+    def add(
+        self,
+        process: RoleProcess,
+        *,
+        is_learner: bool,
+        restart: Restart | None = None,
+        times: int = 0,
+    ) -> None:
+        """Watch this one, too; up to `times` a signal that ends it is answered by `restart`."""
         self.processes.append(process)
+        self._restarts[process.name] = [restart] * times if restart is not None else []
         if is_learner:
             self._learners.append(process)
 
@@ -102,6 +118,7 @@ class Supervisor:
         """
         while not interrupts():
             tick()
+            self._restart_killed()
             failure = self._first_failure() or self._overdue()
             if failure is not None:
                 return Outcome(State.FAILED, failure, self._stop(tick, interrupts))
@@ -109,6 +126,23 @@ class Supervisor:
                 return Outcome(State.FINISHED, killed=self._stop(tick, interrupts))
             time.sleep(TICK_S)
         return Outcome(State.INTERRUPTED, killed=self._stop(tick, interrupts))
+
+    def _restart_killed(self) -> None:
+        """Start what a signal ended again, while there is something to go on with."""
+        if not any(process.running for process in self._learners):
+            return
+        for i, process in enumerate(self.processes):
+            left, code = self._restarts[process.name], process.returncode
+            if code is not None and code < 0 and left:
+                self._ready.discard(process.name)
+                self.processes[i] = left.pop()()
+                log.warning(
+                    "%s was %s and is started again, as process %d; %d restarts are left",
+                    process.name,
+                    process.exit_text,
+                    self.processes[i].pid,
+                    len(left),
+                )
 
     def _is_over(self) -> bool:
         """All ended well, or the learner did and the others had time to."""

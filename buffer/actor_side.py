@@ -1,23 +1,26 @@
 """The buffer towards its actors: leases out; segments and scores in; groups closed."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 import numpy as np
 
 from async_r1.channels import peer_name
-from async_r1.errors import Refusal
+from async_r1.errors import ProtocolError, Refusal
+from async_r1.failpoints import failpoint
 from async_r1.messages import get, read_score, read_segment
 from async_r1.types import LeaseKind, SegmentStatus
 from async_r1.wire import Message
 from buffer.curriculum import outcome_of
 from buffer.evals import Evaluation
 from buffer.groups import ClosedGroup, ClosePolicy, Group, close
-from buffer.rollout import RolloutState, Verdict
+from buffer.rollout import Rollout, RolloutState, Verdict
 from buffer.state import BufferState
 
 log = logging.getLogger("buffer")
+
+Leases = Set[tuple[int, int]]  # rollout_id, lease_epoch
 
 
 class ActorSide:
@@ -37,20 +40,35 @@ class ActorSide:
             "bye": self._on_bye,
         }
 
-    def joined(self, peer: bytes, index: int) -> None:
-        self._state.granting.joined(peer, index, self._state.now)
+    def joined(self, peer: bytes, index: int, leases: Leases) -> None:
+        """An actor said hello, and which leases it works on: others of its never reached it."""
+        state = self._state
+        state.granting.joined(peer, index, state.now)
+        state.awaited.pop(peer, None)
+        self._release(peer, besides=leases)
 
     def release_silent(self) -> None:
-        """Actors unheard of for too long lose their leases."""
-        for actor in self._state.granting.silent(self._state.now):
+        """Actors unheard of for too long lose their leases; after a restart, those that do not
+        come back, too."""
+        state = self._state
+        limit = state.config.actors.dead_after_s
+        missing = [peer for peer, since in state.awaited.items() if state.now - since > limit]
+        for actor in missing:
+            del state.awaited[actor]
+        for actor in [*state.granting.silent(state.now), *missing]:
             log.warning("%s was silent too long: its leases are suspended", peer_name(actor))
             self._release(actor)
 
     def grant(self) -> None:
         """Send the leases that are possible now."""
         state = self._state
-        leases = state.granting.grant(state.version, self._open_group, state.eval_first)
-        state.outbox.extend(leases)
+        for peer, message in state.granting.grant(
+            state.version, self._open_group, state.eval_first
+        ):
+            rows = message.values["leases"]
+            leases = [[row["rollout_id"], row["lease_epoch"]] for row in rows]
+            state.log("leases", peer=peer, leases=leases, version=state.version)
+            state.outbox.append((peer, message))
 
     def close_due_groups(self) -> None:
         """Close the groups that are past a deadline; the oldest are past it first."""
@@ -88,6 +106,14 @@ class ActorSide:
         if schedule.due is None or schedule.running is not None:
             return
         schedule.last, schedule.due = schedule.due, None
+        self.open_eval()
+        assert schedule.running is not None
+        rollout_ids = [rollout.rollout_id for rollout in schedule.running.rollouts]
+        now = self._state.now
+        self._state.log("eval_opened", version=schedule.last, rollout_ids=rollout_ids, now=now)
+
+    def open_eval(self) -> None:
+        schedule = self._state.evals
         rollouts = self._state.book.open_eval(schedule.prompts)
         schedule.running = Evaluation(rollouts, self._state.now)
 
@@ -102,13 +128,19 @@ class ActorSide:
     def _on_segment(self, peer: bytes, message: Message) -> None:
         state = self._state
         segment = read_segment(message, state.vocab_size)
+        if self._must_rejoin(peer):
+            return
         rollout = state.book.rollouts.get(segment.rollout_id)
         limit = state.config.task.max_new_tokens
-        verdict = (
-            rollout.accept(segment, peer, state.version, limit)
-            if rollout is not None
-            else Verdict.REVOKED
-        )
+        verdict = Verdict.REVOKED
+        if rollout is not None:
+            try:
+                verdict = rollout.accept(segment, peer, state.version, limit)
+            except ProtocolError:
+                if not rollout.restored:
+                    raise
+                log.warning("rollout %d goes on from what the journal kept", segment.rollout_id)
+                self._release_one(rollout)
         if verdict is Verdict.REVOKED:
             self._refuse_lease(peer, segment.rollout_id, segment.lease_epoch)
             return
@@ -135,13 +167,26 @@ class ActorSide:
         state.stats.counts["leases/revoked"] += 1
         state.send(peer, "revoked", **values)
 
+    def _must_rejoin(self, peer: bytes) -> bool:
+        """After a restart, what an actor sends may come without what it had sent before: it has to
+        say hello first, and then repeats all that was not acknowledged."""
+        if peer not in self._state.awaited:
+            return False
+        self._state.send(peer, "rejoin")
+        return True
+
     def _on_score(self, peer: bytes, message: Message) -> None:
         score = read_score(message)
         state = self._state
+        if self._must_rejoin(peer):
+            return
         rollout = state.book.rollouts.get(score.rollout_id)
+        key = {"rollout_id": score.rollout_id, "lease_epoch": score.lease_epoch}
         if rollout is None:
+            state.send(peer, "revoked", **key)
             return
         verdict = rollout.score(score.lease_epoch, score.rewards, score.text, score.error)
+        state.send(peer, "revoked" if verdict is Verdict.REVOKED else "scored", **key)
         if verdict is not Verdict.ACCEPTED:
             return
         if score.error:
@@ -162,11 +207,16 @@ class ActorSide:
         self._release(peer)
         self._state.granting.left(peer)
 
-    def _release(self, actor: bytes) -> None:
+    def _release(self, actor: bytes, besides: Leases = frozenset()) -> None:
+        for rollout in self._state.book.held_by(actor):
+            if (rollout.rollout_id, rollout.lease_epoch) not in besides:
+                self._release_one(rollout)
+
+    def _release_one(self, rollout: Rollout) -> None:
         state = self._state
-        for rollout in state.book.held_by(actor):
-            state.stats.counts["leases/suspended"] += rollout.state is RolloutState.LEASED
-            rollout.release(state.version)
+        state.stats.counts["leases/suspended"] += rollout.state is RolloutState.LEASED
+        rollout.release(state.version)
+        state.log("released", rollout_id=rollout.rollout_id, lease_epoch=rollout.lease_epoch)
 
     def _maybe_close(self, group_id: int) -> None:
         state = self._state
@@ -182,14 +232,18 @@ class ActorSide:
 
     def _leave(self, group: Group, *, overdue: bool = False) -> None:
         """Close a group; whoever still samples for it hears so at once."""
-        state = self._state
         self._revoke(group)
+        self.close_group(group, overdue=overdue)
+        failpoint("group_close")
+        left = self._state.stats.selection.take_left()
+        self._state.log("group_closed", group_id=group.group_id, overdue=overdue, left=left)
+
+    def close_group(self, group: Group, *, overdue: bool) -> None:
+        """Close a group now, whoever is late."""
+        state = self._state
         state.book.close_group(group.group_id)
         closed = self._close(group, overdue)
         state.stats.selection.closed(group, closed)
-        left = state.stats.selection.take_left()
-        values = {"group_id": group.group_id, "overdue": overdue, "left": left}
-        state.journal.append(Message("group_closed", values))
         if closed.rollouts and not overdue:
             state.curriculum.observe(outcome_of(closed))
         else:
@@ -245,6 +299,7 @@ class ActorSide:
                     "level": group.prompt.level,
                     "rollout_ids": [rollout.rollout_id for rollout in group.members],
                     "version": group.opened_version,
+                    "now": state.now,
                 },
             )
         )
@@ -255,5 +310,12 @@ class ActorSide:
         running = state.evals.running
         if running is not None and running.complete:
             state.write_row("eval", running.row(now=state.now, step=state.step))
-            state.book.close(running.rollouts)
-            state.evals.running = None
+            self.end_eval()
+            state.log("eval_done", version=state.evals.last)
+
+    def end_eval(self) -> None:
+        """Forget the measurement that runs."""
+        schedule = self._state.evals
+        if schedule.running is not None:
+            self._state.book.close(schedule.running.rollouts)
+            schedule.running = None

@@ -22,6 +22,7 @@ from async_r1.errors import (
     TrainingError,
     WireError,
 )
+from async_r1.failpoints import failpoint
 from async_r1.messages import get, read_surprise, write_batch, write_error
 from async_r1.tasks.protocol import Task
 from async_r1.wire import Message
@@ -41,6 +42,16 @@ class _BatchRequest:
     peer: bytes
     version: int
     since: float
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """The last batch, and whose which request it answered: asked again, that is the answer."""
+
+    peer: bytes
+    number: int
+    message: Message
 
 
 class BufferCore:
@@ -64,7 +75,8 @@ class BufferCore:
         self._state.set_vocab_size(vocab_size)
         self._record = record
         self._batch_request: _BatchRequest | None = None
-        self._finish_peer: bytes | None = None
+        self._finish: tuple[bytes, int] | None = None  # who asked for the end, in which request
+        self._shipped: Shipped | None = None
         self._row_since = 0.0
         self._handlers: dict[str, Callable[[bytes, Message], None]] = {
             **self._actors.handlers,
@@ -79,6 +91,16 @@ class BufferCore:
         self.curriculum, self.evals = self._state.curriculum, self._state.evals
         self.finished = False
         self.error: AsyncR1Error | None = None
+
+    @property
+    def state(self) -> BufferState:
+        """The parts; for whoever restores or inspects them."""
+        return self._state
+
+    @property
+    def actor_side(self) -> ActorSide:
+        """The same for what follows from what actors say."""
+        return self._actors
 
     @property
     def version(self) -> int:
@@ -114,14 +136,17 @@ class BufferCore:
                 self.granting.saw(peer, now)
                 handler(peer, message)
             except (WireError, ProtocolError) as error:
-                self._reject(peer, error)
+                self._reject(peer, message, error)
         self._proceed()
         return self._state.take_outbox()
 
-    def _reject(self, peer: bytes, error: WireError | ProtocolError) -> None:
+    def _reject(
+        self, peer: bytes, message: Message | WireError, error: WireError | ProtocolError
+    ) -> None:
         text = str(error)[:MAX_ERROR_CHARS]
         self._state.refused(peer, error.reason, text)
-        self._state.outbox.append((peer, write_error(error, text)))
+        number = message.values.get("request") if isinstance(message, Message) else None
+        self._state.outbox.append((peer, _numbered(write_error(error, text), number)))
 
     def tick(self, now: float) -> list[tuple[bytes, Message]]:
         """Serve deadlines; called at least once a second."""
@@ -140,42 +165,59 @@ class BufferCore:
             index = get(message, "index", int)
             if "vocab_size" in message.values:
                 self._state.set_vocab_size(get(message, "vocab_size", int))
-            self._actors.joined(peer, index)
+            self._actors.joined(peer, index, _leases(message))
         elif role == "learner":
             self._state.learners.add(peer)
         else:
             raise WireError(f"hello.role must be actor or learner, got {role!r}")
         credit = self.config.actors.credit_bytes
-        self._state.send(peer, "welcome", policy_version=self.version, credit_bytes=credit)
+        welcome = Message("welcome", {"policy_version": self.version, "credit_bytes": credit})
+        self._state.outbox.append((peer, _numbered(welcome, message.values.get("request"))))
 
     def _on_batch_request(self, peer: bytes, message: Message) -> None:
         version = get(message, "policy_version", int)
         if version < self.version:
             raise ProtocolError(f"batch_request for version {version} after {self.version}")
-        self._state.journal.append(Message("batch_request", {"policy_version": version}))
+        number, shipped = _number(message), self._shipped
+        if shipped is not None and number and (shipped.peer, shipped.number) == (peer, number):
+            self._state.outbox.append((peer, shipped.message))  # asked again: it got no answer
+            return
         self._refund(holding=message.values.get("holding", []))
+        self._state.journal.append(Message("batch_request", {"policy_version": version}), peer=peer)
         self.drawing.requested(version)
-        self._batch_request = _BatchRequest(peer, version, self._state.now)
+        self._batch_request = _BatchRequest(peer, version, self._state.now, number)
         self._state.may_draw = True
 
     def _on_step_done(self, peer: bytes, message: Message) -> None:
-        step, version = get(message, "step", int), get(message, "policy_version", int)
+        version = get(message, "policy_version", int)
         if version < self.version:
             raise ProtocolError(f"step_done for version {version} after {self.version}")
+        published = version > self.version
+        self.trained(message)
+        self._state.journal.append(message, peer=peer)
+        ok = Message("ok")
+        self._state.outbox.append((peer, _numbered(ok, message.values.get("request"))))
+        if published:
+            self._version_row()
+            self._actors.close_due_groups()
+            self._actors.notice_overdue()
+
+    def trained(self, message: Message) -> None:
+        """A step was done, as `step_done` says; said twice, nothing happens.
+
+        Raises:
+            WireError: it does not say so.
+        """
+        step, version = get(message, "step", int), get(message, "policy_version", int)
         batch_id, surprise = get(message, "batch_id", int), read_surprise(message)
         self.drawing.acknowledged(batch_id)
         self.drawing.surprised(*surprise)
         self._state.step = step
-        self._state.journal.append(Message("step_done", dict(message.values), message.arrays))
-        self._state.send(peer, "ok")
         if version > self.version:
             self._state.version = version
             self._state.may_draw = True
             self.drawing.published(version)
-            self._version_row()
             self.evals.published(version)
-            self._actors.close_due_groups()
-            self._actors.notice_overdue()
 
     def _refund(self, holding: object) -> None:
         """A learner that asks for a batch has what it holds, and trains no other that it was sent:
@@ -186,7 +228,14 @@ class BufferCore:
                 self._state.journal.append(Message("draw_refunded", {"batch_id": batch_id}))
 
     def _on_finish(self, peer: bytes, message: Message) -> None:
-        self._finish_peer, self._state.finishing = peer, True
+        self._finish = peer, _number(message)
+        if not self._state.finishing:
+            self._state.log("finish")
+            self.finish()
+
+    def finish(self) -> None:
+        """The learner is done: what is in flight will not train."""
+        self._state.finishing = True
         self._actors.revoke_all()
         self.evals.published(self.version, last=True)
 
@@ -195,8 +244,9 @@ class BufferCore:
         self._actors.start_eval()
         self._answer_batch_request()
         self._actors.grant()
-        if self._finish_peer is not None and self.evals.idle and not self.finished:
-            self._state.send(self._finish_peer, "finished")
+        if self._finish is not None and self.evals.idle and not self.finished:
+            peer, number = self._finish
+            self._state.outbox.append((peer, _numbered(Message("finished"), number)))
             for actor in self.granting.actors:
                 self._state.send(actor, "stop")
             self.finished = True
@@ -209,7 +259,7 @@ class BufferCore:
         try:
             self.drawing.check_barren()
         except TrainingError as error:
-            self._fail(request.peer, error)
+            self._fail(request.peer, error, request.number)
             return
         if self._round_is_open:
             return
@@ -230,9 +280,12 @@ class BufferCore:
             "inclusion_probs": np.asarray(draw.inclusion_probs, np.float32),
             "priorities": self.drawing.priorities_of(draw.item_ids),
         }
-        self._state.journal.append(Message("draw", values, arrays))
+        failpoint("draw")
+        self._state.journal.append(Message("draw", values, arrays), peer=request.peer)
         self._record(self.step + 1, draw.items, self.stats.take_failed())
-        self._state.outbox.append((request.peer, write_batch(batch)))
+        shipped = _numbered(write_batch(batch), request.number)
+        self._shipped = Shipped(request.peer, request.number, shipped)
+        self._state.outbox.append((request.peer, shipped))
 
     @property
     def _round_is_open(self) -> bool:
@@ -247,7 +300,8 @@ class BufferCore:
         if request is not None and now - request.since > limit:
             waits_for = self._batch_waits_for(request.version)
             text = f"no batch for version {request.version} in {limit:g} s: waits for {waits_for}"
-            self._fail(request.peer, DeadlineError(f"{text}; actors: {self.granting.describe()}"))
+            error = DeadlineError(f"{text}; actors: {self.granting.describe()}")
+            self._fail(request.peer, error, request.number)
         running, limit = self.evals.running, self.config.eval.timeout_s
         if running is not None and now - running.started_at > limit:
             error = DeadlineError(
@@ -255,8 +309,9 @@ class BufferCore:
                 f"{running.num_missing} of {len(running.rollouts)} rollouts missing; actors: "
                 f"{self.granting.describe()}"
             )
-            waiting = request.peer if request is not None else None
-            self._fail(self._finish_peer or waiting, error)
+            waiting = (request.peer, request.number) if request is not None else (None, 0)
+            peer, number = self._finish or waiting
+            self._fail(peer, error, number)
 
     def _batch_waits_for(self, version: int) -> str:
         live = list(self.book.groups.values())
@@ -264,11 +319,12 @@ class BufferCore:
             return "the eval to end" if self._state.eval_first else "actors to be idle"
         return self.drawing.waits_for(version, live)
 
-    def _fail(self, peer: bytes | None, error: AsyncR1Error) -> None:
+    def _fail(self, peer: bytes | None, error: AsyncR1Error, number: int) -> None:
         """End, for the run cannot go on; and tell the learner if it waits for an answer."""
         self._batch_request = None
         if peer is not None:
-            self._state.send(peer, "error", error=type(error).__name__, text=str(error))
+            values = {"error": type(error).__name__, "text": str(error)}
+            self._state.outbox.append((peer, _numbered(Message("error", values), number)))
         self.error = error
 
     def _version_row(self) -> None:
@@ -286,3 +342,23 @@ class BufferCore:
             **self.curriculum.metrics(),
         }
         self._state.write_row("buffer", row)
+
+
+def _number(message: Message) -> int:
+    """Of a request, by which its answer is known and a repetition told; 0: it has none."""
+    return get(message, "request", int) if "request" in message.values else 0
+
+
+def _numbered(message: Message, number: object) -> Message:
+    """An answer that names its request."""
+    if not number or type(number) is not int:
+        return message
+    return Message(message.kind, {**message.values, "request": number}, message.arrays)
+
+
+def _leases(message: Message) -> set[tuple[int, int]]:
+    """Leases that an actor says it works on."""
+    pairs = get(message, "leases", list) if "leases" in message.values else []
+    if not all(isinstance(p, list) and [type(x) for x in p] == [int, int] for p in pairs):
+        raise WireError(f"hello.leases must hold pairs of integers, got {pairs!r}")
+    return {(rollout_id, epoch) for rollout_id, epoch in pairs}

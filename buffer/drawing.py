@@ -113,6 +113,7 @@ class Drawing:
         rng = np.random.default_rng([self._config.seed, DRAW_STREAM, self._num_batches])
         item_ids, probs = self.table.sampler.select(count, rng)
         sampled = replay_metrics.of_draw(self.table, self.priorities, item_ids)
+        probs = probs.astype(np.float32)  # as the journal and the learner have them
         draw = self._take(self._num_batches + 1, version, item_ids, probs.tolist())
         return assemble(
             draw,

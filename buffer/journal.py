@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from async_r1.errors import JournalError
+from async_r1.failpoints import armed, failpoint
 from async_r1.journal_format import (
     Damage,
     Frames,
@@ -113,6 +114,10 @@ class FileJournal:
     def _write(self, parts: list[bytes | memoryview]) -> int:
         """Write all of them; returns how many bytes that were."""
         total = 0
+        if armed("write"):
+            data = b"".join(parts)
+            os.write(self._file, data[: len(data) // 2])
+        failpoint("write")
         try:
             for start in range(0, len(parts), _IOV_MAX):
                 some = parts[start : start + _IOV_MAX]

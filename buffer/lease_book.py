@@ -16,8 +16,8 @@ class LeaseBook:
         """`screen`: members with which a group opens; 0: all of them."""
         self._group_size = group_size
         self._screen = screen or group_size
-        self._next_rollout = 0
-        self._next_group = 0
+        self.next_rollout = 0
+        self.next_group = 0
         self.rollouts: dict[int, Rollout] = {}
         self.groups: dict[int, Group] = {}
         self._queue = LeaseQueue(self.rollouts)
@@ -29,7 +29,7 @@ class LeaseBook:
         """Whether such a lease was ever granted; of a rollout that left it is taken for granted."""
         rollout = self.rollouts.get(rollout_id)
         if rollout is None:
-            return rollout_id < self._next_rollout and lease_epoch > 0
+            return rollout_id < self.next_rollout and lease_epoch > 0
         return 0 < lease_epoch <= rollout.lease_epoch
 
     @property
@@ -43,14 +43,14 @@ class LeaseBook:
         Those that it may grow by have their ids already: then ids do not depend on which group
         grows first, and lower ids are older wherever they are compared.
         """
-        first = self._next_rollout
-        self._next_rollout += self._group_size
+        first = self.next_rollout
+        self.next_rollout += self._group_size
         members = [
-            self._new(first + member, prompt, version, self._next_group, member)
+            self._new(first + member, prompt, version, self.next_group, member)
             for member in range(self._screen)
         ]
         group = Group(
-            group_id=self._next_group,
+            group_id=self.next_group,
             prompt=prompt,
             members=members,
             opened_version=version,
@@ -58,7 +58,7 @@ class LeaseBook:
             prompt_index=prompt_index,
             size=self._group_size,
         )
-        self._next_group += 1
+        self.next_group += 1
         self.groups[group.group_id] = group
         return group
 
@@ -74,12 +74,17 @@ class LeaseBook:
 
     def open_eval(self, prompts: list[Prompt]) -> list[Rollout]:
         """Pending rollouts for evaluation, one per prompt."""
-        first = self._next_rollout
-        self._next_rollout += len(prompts)
+        first = self.next_rollout
+        self.next_rollout += len(prompts)
         return [
             self._new(first + index, prompt, 0, EVAL_GROUP, index)
             for index, prompt in enumerate(prompts)
         ]
+
+    def skip_to(self, *, rollout_id: int = 0, group_id: int = 0) -> None:
+        """Give out no ids below these any more."""
+        self.next_rollout = max(self.next_rollout, rollout_id)
+        self.next_group = max(self.next_group, group_id)
 
     def close(self, rollouts: list[Rollout]) -> None:
         """Forget rollouts; what still arrives for them is answered `revoked`."""

@@ -80,6 +80,7 @@ class Rollout:
     text: str = ""
     error: str = ""  # why it has no rewards, if it failed
     prompt_ids: Int32 | None = None
+    restored: bool = False  # its lease is from before a restart, which may have cost tokens
     swaps: list[int] = field(default_factory=list)
     lease_starts: list[tuple[int, bytes]] = field(default_factory=list)  # offset and holder
     on_lease: "Callable[[Rollout], None]" = field(default=_nothing, repr=False)  # after each lease
@@ -284,7 +285,7 @@ class Rollout:
         scoring = self.state is RolloutState.FINISHED
         self.lease_epoch += 1
         self.leased_version = version
-        self.holder = holder
+        self.holder, self.restored = holder, False
         self._accepted.clear()
         if not scoring:
             self.state = RolloutState.LEASED

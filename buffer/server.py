@@ -1,24 +1,32 @@
 """The buffer's process: one socket, one thread, one loop around `BufferCore`."""
 
 import gc
+import logging
 import time
 from typing import Any
 
 from async_r1.channels import Router
+from async_r1.failpoints import failpoint
+from async_r1.journal_format import Damage, read_records
 from async_r1.model_files import vocab_size
 from async_r1.role import Role
 from async_r1.tasks import check_task, load_task
+from async_r1.wire import Message
 from buffer.core import BufferCore
 from buffer.journal import FileJournal, Journal, NullJournal
 from buffer.recorder import record_extremes
+from buffer.restore import Replay
 
 TICK_S = 0.5
 GC_ALLOCATIONS = 50_000  # of containers, between looks for young garbage: there is hardly any
 DRAIN_S = 2.0  # time for the last messages to leave
 
+log = logging.getLogger("buffer")
+
 
 def serve(role: Role) -> None:
-    """Serve until the learner finished and everybody was told.
+    """Serve until the learner finished and everybody was told; if there is a journal, from where
+    it ends.
 
     Raises:
         AsyncR1Error: the run cannot go on; the learner was told the same.
@@ -43,6 +51,9 @@ def serve(role: Role) -> None:
             role.run_dir, step, groups, config.logging.rollouts_kept, failed
         ),
     )
+    if config.buffer.journal:
+        role.status("starting", "reading the journal")
+        _restore(core, role)
     router = Router(role.resolved.buffer_address)
     role.status("running", f"listening on {role.resolved.buffer_address}")
     # Prompts are millions of objects that stay: without this, collections look at all of them.
@@ -66,27 +77,56 @@ def _open_journal(role: Role) -> Journal:
     )
 
 
+def _restore(core: BufferCore, role: Role) -> None:
+    started = time.monotonic()
+    found: list[Damage] = []
+    replay = Replay(core)
+    replay.run(read_records(role.run_dir.journal, found.append))
+    for damage in found:
+        log.error("journal: %s", damage)
+    if not replay.num_records and not found:
+        return
+    replay.restart(damaged=bool(found))
+    lost = ", ".join(f"{count} {kind}" for kind, count in sorted(replay.lost.items()))
+    log.warning(
+        "went on from the journal: %d records in %.2f s, version %d, step %d; damaged places: %d%s",
+        replay.num_records,
+        time.monotonic() - started,
+        core.version,
+        core.step,
+        len(found),
+        f"; records without effect because of them: {lost}" if lost else "",
+    )
+
+
 def _loop(core: BufferCore, router: Router, journal: Journal) -> None:
+    behind = time.monotonic() - core.state.now  # the core's clock goes on where its journal ends
     next_tick = time.monotonic()
     while not core.finished and core.error is None:
         received = router.receive_all(max(0.0, next_tick - time.monotonic()))
         now = time.monotonic()
-        outgoing = core.handle_all(received, now) if received else []
+        outgoing = core.handle_all(received, now - behind) if received else []
         if now >= next_tick:
-            outgoing = outgoing + core.tick(now)
+            outgoing = outgoing + core.tick(now - behind)
             next_tick = now + TICK_S
         journal.flush()  # before anybody hears of it
+        failpoint("acknowledge")
         for peer, message in outgoing:
             router.send(peer, message)
-    _drain(router)
+    _drain(router, core)
     if core.error is not None:
         raise core.error
 
 
-def _drain(router: Router) -> None:
-    """Stay connected until the last messages were fetched: peers close after reading them."""
+def _drain(router: Router, core: BufferCore) -> None:
+    """Stay connected until the last messages were fetched: peers close after reading them. Actors
+    that come back only now hear of the end, too."""
     deadline = time.monotonic() + DRAIN_S
+    told = {*core.granting.actors, *core.state.learners}
     while time.monotonic() < deadline:
         received = router.receive(0.1)
+        if received is not None and received[0] not in told:
+            router.send(received[0], Message("stop"))
+            told.add(received[0])
         if received is not None and getattr(received[1], "kind", "") == "bye":
             deadline = min(deadline, time.monotonic() + 0.3)

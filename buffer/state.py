@@ -35,6 +35,7 @@ class BufferState:
         self.now = 0.0  # seconds, the caller's clock
         self.may_draw = False  # something happened on which a draw may have waited
         self.finishing = False  # the learner is done: nothing more is opened
+        self.awaited: dict[bytes, float] = {}  # holders from before a restart, and when it was
         self.stats = BufferStats(
             Selection(
                 window=config.buffer.selection_window,
@@ -57,6 +58,10 @@ class BufferState:
         self.refusals = RefusalLog()
         self.outbox: list[tuple[bytes, Message]] = []
         self._acks: dict[bytes, list[tuple[int, int, int]]] = {}  # in the outbox already
+
+    def log(self, kind: str, *, peer: bytes = b"", **values: Any) -> None:
+        """Journal an event of the buffer's own."""
+        self.journal.append(Message(kind, values), peer=peer)
 
     def send(self, peer: bytes, kind: str, **values: Any) -> None:
         self.outbox.append((peer, Message(kind, values)))

@@ -32,11 +32,13 @@ class BufferClient:
         self._dealer = Dealer(address, name)
         self._name = name
         self._timeout_s = timeout_s
+        self._version = 0  # at the last hello or step
+        self._number = 0  # of the last request
 
     def hello(self, policy_version: int) -> None:
         """Introduce this learner; `policy_version` is what it holds."""
-        values = {"role": "learner", "name": self._name, "policy_version": policy_version}
-        self._ask(Message("hello", values), "welcome", self._timeout_s, None)
+        self._version = policy_version
+        self._ask(Message("hello", self._introduction()), "welcome", self._timeout_s, None)
 
     def request_batch(
         self, policy_version: int, timeout_s: float, on_idle: OnIdle | None = None
@@ -67,6 +69,7 @@ class BufferClient:
             "policy_version": policy_version,
             "trained_tokens": trained_tokens,
         }
+        self._version = policy_version
         self._ask(Message("step_done", values, arrays or {}), "ok", self._timeout_s, None)
 
     def finish(self, policy_version: int, timeout_s: float, on_idle: OnIdle | None = None) -> None:
@@ -79,15 +82,32 @@ class BufferClient:
         self._dealer.send(Message("bye"))
         self._dealer.close()
 
+    def _introduction(self) -> dict[str, Any]:
+        return {"role": "learner", "name": self._name, "policy_version": self._version}
+
     def _ask(
         self, request: Message, answer: str, timeout_s: float, on_idle: OnIdle | None
     ) -> Message:
+        """Ask until there is an answer: a buffer that was started again has forgotten the question,
+        and asks to rejoin. The number tells an answer from one to an earlier question."""
+        self._number += 1
+        numbered = {**request.values, "request": self._number}
+        request = Message(request.kind, numbered, request.arrays)
         self._dealer.send(request)
         started = last_sent = time.monotonic()
         while (waited := time.monotonic() - started) < timeout_s:
             message = self._dealer.receive(min(POLL_S, timeout_s - waited))
+            if message is not None and message.kind == "rejoin":
+                self._dealer.send(Message("hello", self._introduction()))
+                self._dealer.send(request)
+                continue
             if message is not None:
-                return _expect(message, request.kind, answer)
+                # An error without a number is about a request that could not even be read; any
+                # other answer is to what was asked twice, or to the hello of a rejoining.
+                unread = message.kind == "error" and "request" not in message.values
+                if unread or message.values.get("request") == self._number:
+                    return _expect(message, request.kind, answer)
+                continue
             now = time.monotonic()
             if now - last_sent >= HEARTBEAT_S:
                 self._dealer.send(Message("heartbeat"))

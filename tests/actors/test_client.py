@@ -1,6 +1,7 @@
 """The actor's end of the buffer protocol against a real ROUTER that the test plays."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -124,6 +125,62 @@ def test_unacknowledged_segments_are_sent_again_to_a_buffer_that_asks_to_rejoin(
     server.expect("hello")
     assert [server.expect("segment").values["token_offset"] for _ in range(2)] == [0, 200]
     server.nothing()
+
+
+def a_lease(rollout_id: int) -> Lease:
+    return Lease(
+        rollout_id=rollout_id,
+        lease_epoch=1,
+        kind=LeaseKind.GENERATE,
+        group_id=0,
+        member=rollout_id,
+        prompt_id="p",
+        level=1,
+        seed=0,
+        token_budget=0,
+        max_new_tokens=10,
+        temperature=1.0,
+        finish_reason=None,
+        prefix_ids=np.zeros(0, np.int32),
+        prefix_hash=0,
+    )
+
+
+def test_a_rejoining_actor_names_its_leases_and_repeats_its_scores(
+    server: Server, client: BufferClient
+) -> None:
+    """Of six rollouts one is scored, one suspended, one revoked, all acknowledged; another's score
+    is not; the next one's last segment is not; the last one is being sampled."""
+    server.router.send(server.peer, write_leases([a_lease(i) for i in range(6)]))
+    client.receive(now=1.0, timeout_s=5.0)
+    ends = {"finished": FinishReason.STOP, "suspended": None}
+    for rollout_id, status in enumerate(["finished", "suspended", "", "finished", "finished"]):
+        if status:
+            end = {"status": SegmentStatus(status), "finish_reason": ends[status]}
+            client.send_segment(replace(segment(0, rollout_id=rollout_id), **end))
+        if status == "finished":
+            rewards = {"task": 1.0, "total": 1.0}
+            client.send_score(Score(rollout_id=rollout_id, lease_epoch=1, rewards=rewards, text=""))
+    for kind in ("segment", "score", "segment", "segment", "score", "segment", "score"):
+        server.expect(kind)
+    for rollout_id in (0, 1, 3):
+        ack(server, 0, rollout_id)
+    server.send("scored", rollout_id=0, lease_epoch=1)
+    server.send("revoked", rollout_id=2, lease_epoch=1)
+    server.send("rejoin")
+    server.send("rejoin")  # to something else that it had sent before
+    while not server.router.socket.poll(0):
+        client.receive(now=1.0, timeout_s=0.1)
+    assert server.expect("hello").values["leases"] == [[3, 1], [4, 1], [5, 1]]
+    assert server.expect("segment").values["rollout_id"] == 4
+    assert [server.expect("score").values["rollout_id"] for _ in range(2)] == [3, 4]
+    client.receive(now=1.0, timeout_s=0.1)
+    server.nothing()
+    server.send("welcome", policy_version=3, credit_bytes=1 << 20)
+    server.send("rejoin")  # the buffer was started once more
+    while not server.router.socket.poll(0):
+        client.receive(now=1.0, timeout_s=0.1)
+    server.expect("hello")
 
 
 def test_revocation_releases_credit_and_reaches_the_loop(

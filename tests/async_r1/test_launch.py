@@ -153,6 +153,29 @@ def test_the_first_failure_is_shown_with_the_end_of_its_log(fake: FakeRun) -> No
     assert fake.alive() == []
 
 
+def test_a_killed_buffer_is_started_again(fake: FakeRun) -> None:
+    fake.start(buffer="killed_twice")
+    lives = fake.run.root / "lives"
+    until(lambda: lives.exists() and len(lives.read_text()) == 3)
+    fake.ready("actor_000", "learner_000")
+    fake.go()
+    code, _, err = fake.end()
+    assert code == 0, err
+    assert err.count("buffer was killed by SIGKILL") == 2
+    assert "1 restarts are left" in err
+    assert fake.alive() == []
+
+
+@pytest.mark.parametrize("overrides", [["run.buffer_restarts=1"], ["buffer.journal=false"]])
+def test_restarts_end(fake: FakeRun, overrides: list[str]) -> None:
+    fake.start(*overrides, buffer="killed_twice")
+    code, _, err = fake.end()
+    assert code == 1
+    assert "error: buffer failed: killed by SIGKILL" in err
+    expected = 2 if "run" in overrides[0] else 1
+    assert len((fake.run.root / "lives").read_text()) == expected
+
+
 @pytest.mark.parametrize(
     ("behaviour", "reason"),
     [

@@ -98,7 +98,8 @@ class Desk:
             text=f"text {lease.rollout_id}",
             error=error,
         )
-        return answers[1:] + self.handle(peer, write_score(score))
+        scored = self.handle(peer, write_score(score))
+        return answers[1:] + [sent for sent in scored if sent[1].kind != "scored"]
 
     def train(self, version: int, step: int) -> list[tuple[bytes, Message]]:
         return self.send(

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from async_r1 import segment_hash
-from async_r1.messages import read_leases, write_score, write_segment
+from async_r1.messages import read_ack, read_leases, write_score, write_segment
 from async_r1.types import FinishReason, Lease, LeaseKind, Score, Segment, SegmentStatus
 from async_r1.wire import Message
 from tests.buffer.fakes import make_segment, prompt_tokens
 
 if TYPE_CHECKING:
     from tests.buffer.simulation import World
+
+
+Key = tuple[int, int]  # rollout id, lease epoch
 
 
 @dataclass(slots=True)
@@ -57,6 +60,9 @@ class Actor:
     rollouts: dict[int, InFlight] = field(default_factory=dict)
     inbox: deque[Message] = field(default_factory=deque)
     outbox: deque[Message] = field(default_factory=deque)
+    leases: dict[Key, None] = field(default_factory=dict)  # that the buffer counts on
+    unacknowledged: dict[Key, list[Message]] = field(default_factory=dict)  # by lease
+    rejoining: bool = False  # what asks for it again asks for the same
     silent: bool = False
     gone: bool = False
     stopped: bool = False
@@ -65,7 +71,34 @@ class Actor:
         self.outbox.append(Message(kind, values))
 
     def hello(self) -> None:
-        self.send("hello", role="actor", index=self.index)
+        leases = [list(lease) for lease in self.leases]
+        self.send("hello", role="actor", index=self.index, leases=leases)
+
+    def rejoin(self) -> None:
+        if self.rejoining:
+            return
+        self.rejoining = True
+        self.received, self.last_request = 0, None
+        self.hello()
+        repeated = [message for messages in self.unacknowledged.values() for message in messages]
+        self.outbox.extend(sorted(repeated, key=lambda message: message.kind == "score"))
+
+    def post(self, message: Message) -> None:
+        """Send what must arrive."""
+        key = message.values["rollout_id"], message.values["lease_epoch"]
+        self.unacknowledged.setdefault(key, []).append(message)
+        self.outbox.append(message)
+
+    def _answered(self, key: Key, kind: str, offset: int = -1) -> None:
+        acknowledged, left = [], []
+        for message in self.unacknowledged.pop(key, []):
+            done = message.values.get("token_offset", -1) == offset
+            (acknowledged if done else left).append(message)
+        if left and kind != "revoked":
+            self.unacknowledged[key] = left
+        suspended = any(m.values.get("status") == "suspended" for m in acknowledged)
+        if kind != "ack" or suspended:
+            self.leases.pop(key, None)
 
     def take(self) -> None:
         message = self.inbox.popleft()
@@ -74,20 +107,29 @@ class Actor:
             self.world.grants.append((self.name, leases))
             self.received += len(leases)
             for lease in leases:
+                self.leases[lease.rollout_id, lease.lease_epoch] = None
                 self._begin(lease)
+        elif message.kind == "ack":
+            for rollout_id, epoch, offset in read_ack(message):
+                self._answered((rollout_id, epoch), "ack", offset)
+        elif message.kind == "scored":
+            values = message.values
+            self._answered((values["rollout_id"], values["lease_epoch"]), "scored")
         elif message.kind == "revoked":
+            values = message.values
+            self._answered((values["rollout_id"], values["lease_epoch"]), "revoked")
             key = message.values["rollout_id"]
             if key in self.rollouts and (
                 self.rollouts[key].lease.lease_epoch == message.values["lease_epoch"]
             ):
                 del self.rollouts[key]
         elif message.kind == "rejoin":
-            self.received, self.last_request = 0, None
-            self.hello()
+            self.rejoin()
         elif message.kind == "stop":
             self.stopped = True
         else:
-            assert message.kind in ("welcome", "ack"), message
+            assert message.kind == "welcome", message
+            self.rejoining = False
         self.request()
 
     def request(self) -> None:
@@ -151,7 +193,7 @@ class Actor:
         if self.world.is_current(lease):  # a fenced actor's tokens never happened
             truth.tokens[len(prefix) :] = tokens
             truth.versions[len(prefix) :] = rollout.versions
-        self.outbox.append(write_segment(segment))
+        self.post(write_segment(segment))
         rollout.sent, rollout.versions, rollout.first = len(rollout.tokens), [], False
 
     def _score(self, lease: Lease) -> None:
@@ -169,4 +211,4 @@ class Actor:
             text=f"text of {lease.rollout_id}",
             error=error,
         )
-        self.outbox.append(write_score(score))
+        self.post(write_score(score))

@@ -19,7 +19,7 @@ from async_r1.types import Batch, Lease
 from async_r1.wire import Message, decode, encode
 from buffer.core import BufferCore
 from buffer.groups import ClosedGroup
-from buffer.journal import NullJournal
+from buffer.journal import Journal, NullJournal
 from buffer.rollout import RolloutState
 from tests.buffer.fakes import FakeTask
 from tests.buffer.sim_actor import Actor, Truth
@@ -57,28 +57,35 @@ class World:
     finished: bool = False
     waiting: bool = False
     idle_events: int = 0
+    journal: Journal = field(default_factory=NullJournal)
 
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng([self.seed, self.schedule])
-        self.core = BufferCore(
-            self.config,
-            FakeTask(num_eval=self.num_eval),
-            NullJournal(),
-            write_row=lambda stream, row: self.rows.append((stream, row)),
-        )
-        observe = self.core.drawing.put
-
-        def put(group: ClosedGroup) -> None:
-            self.closed.append(group)
-            self.drawn_before.append(self.num_drawn)
-            observe(group)
-
-        self.core.drawing.put = put  # type: ignore[method-assign]
+        self.core = self.make_core(self.journal)
         self.actors: list[Actor] = []
         for _ in range(self.num_actors):
             self.add_actor()
         self.to_learner: deque[Message] = deque()
         self._to_core("hello", role="learner", name="learner_000", policy_version=0)
+
+    def make_core(self, journal: Journal) -> BufferCore:
+        """A buffer that has seen nothing, and whose closed groups are noted from now on."""
+        core = BufferCore(
+            self.config,
+            FakeTask(num_eval=self.num_eval),
+            journal,
+            write_row=lambda stream, row: self.rows.append((stream, row)),
+        )
+        observe = core.drawing.put
+
+        def put(group: ClosedGroup) -> None:
+            if core is self.core:
+                self.closed.append(group)
+                self.drawn_before.append(self.num_drawn)
+            observe(group)
+
+        core.drawing.put = put  # type: ignore[method-assign]
+        return core
 
     # -- what may happen ------------------------------------------------------------------
 
@@ -90,7 +97,10 @@ class World:
             if not self._something_happens():
                 self._pass_time()
         if self.error is None:
-            check_accounting(self)
+            self.check_end()
+
+    def check_end(self) -> None:
+        check_accounting(self)
 
     def finish(self) -> None:
         """End the run; fails unless the buffer says that it has finished."""

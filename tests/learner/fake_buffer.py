@@ -35,4 +35,6 @@ class FakeBuffer:
                 self.received.append(message)
                 answer = self._answer(message)
                 if answer is not None:
-                    self.router.send(peer, answer)
+                    number = {"request": message.values.get("request")}
+                    values = {**number, **answer.values}
+                    self.router.send(peer, Message(answer.kind, values, answer.arrays))

@@ -42,13 +42,39 @@ def test_conversation() -> None:
     assert (received.token_ids == batch.token_ids).all()
     assert [message.kind for message in buffer.received[:4]] == list(answers)
     assert buffer.received[0].values["role"] == "learner"
-    assert buffer.received[1].values == {"policy_version": 3}
+    assert buffer.received[1].values == {"policy_version": 3, "request": 2}
     assert buffer.received[2].values == {
+        "request": 3,
         "batch_id": 1,
         "step": 1,
         "policy_version": 4,
         "trained_tokens": 60,
     }
+
+
+def test_a_question_is_repeated_to_a_buffer_that_was_started_again() -> None:
+    """It answers the repetition, and before it what the learner has the answer to already."""
+    batch, said = write_batch(random_batch(0)), []
+
+    def answer(message: Message) -> Message | None:
+        said.append((message.kind, message.values.get("request")))
+        if message.kind == "batch_request":
+            return Message("rejoin") if len(said) == 1 else batch
+        if message.kind == "hello":
+            return Message("welcome", {})
+        return Message("ok", {"request": 1 if said.count(("step_done", 2)) == 1 else 2})
+
+    with talking_to(answer) as (client, _):
+        client.request_batch(3, timeout_s=5.0)
+        with pytest.raises(DeadlineError):  # an answer to the first question is none to this one
+            client._timeout_s = 0.3
+            client.step_done(batch_id=1, step=1, policy_version=4, trained_tokens=60)
+    assert said[:4] == [
+        ("batch_request", 1),
+        ("hello", None),
+        ("batch_request", 1),
+        ("step_done", 2),
+    ]
 
 
 def test_a_silent_buffer_is_named_within_the_deadline() -> None:
@@ -94,7 +120,10 @@ def test_waiting_looks_after_other_things_and_shows_life(monkeypatch: pytest.Mon
 
     def answer(message: Message) -> Message | None:
         beats.append(message.kind)
-        return write_batch(random_batch(0)) if beats.count("heartbeat") == 3 else None
+        if beats.count("heartbeat") < 3:
+            return None
+        batch = write_batch(random_batch(0))
+        return Message(batch.kind, {**batch.values, "request": 1}, batch.arrays)
 
     idle: list[float] = []
     with talking_to(answer) as (client, _):

@@ -1,0 +1,65 @@
+"""A real buffer process killed for real, at named places and at any moment, under load."""
+
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.buffer.crash_run import CrashRun
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., CrashRun]]:
+    runs: list[CrashRun] = []
+
+    def make(**options: Any) -> CrashRun:
+        runs.append(CrashRun(tmp_path / "run", **options))
+        return runs[-1]
+
+    yield make
+    for run in runs:
+        run.close()
+
+
+POINTS = ["write:30", "acknowledge:40", "group_close:5", "draw:2", "draw:4"]
+
+
+@pytest.mark.slow
+def test_killed_at_each_named_place(make: Callable[..., CrashRun]) -> None:
+    run = make(num_updates=16)
+    for point in POINTS:
+        run.start(point)
+        run.wait_for_death()
+    run.start()
+    run.end()
+    assert run.log().count("went on from the journal") == len(POINTS)
+
+
+def killed_at_random(run: CrashRun, num_kills: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    run.start()
+    for _ in range(num_kills):
+        run.wait_for(len(run.ledger.batch_ids) + 1)
+        try:
+            run.buffer.wait(float(rng.exponential(0.06)))
+        except subprocess.TimeoutExpired:
+            run.buffer.send_signal(signal.SIGKILL)
+        run.wait_for_death()
+        run.start()
+    run.end()
+
+
+@pytest.mark.slow
+def test_killed_at_ten_moments(make: Callable[..., CrashRun]) -> None:
+    killed_at_random(make(num_updates=50), 10, seed=0)
+
+
+@pytest.mark.soak
+def test_killed_at_a_hundred_moments(make: Callable[..., CrashRun]) -> None:
+    killed_at_random(make(num_updates=500), 100, seed=1)
