@@ -24,6 +24,7 @@ from async_r1.wire import Message, decode
 MARK = b"\xa7JR2"
 _HEAD = struct.Struct("<4sII")  # mark, body length, crc32 of the body
 _CRC = struct.Struct("<I")
+JOINED_BYTES = 16384  # a record below this is one part: to copy it costs less than to have many
 HEAD_BYTES = _HEAD.size + _CRC.size
 
 Frames = Sequence[bytes | memoryview]
@@ -58,12 +59,17 @@ OnDamage = Callable[[Damage], None]
 
 def record_parts(frames: Frames, peer: bytes = b"") -> list[bytes | memoryview]:
     """The bytes of a record, in parts, so that large frames need not be copied."""
-    sizes = [f.nbytes if isinstance(f, memoryview) else len(f) for f in frames]
+    sizes = [len(f) if type(f) is bytes else memoryview(f).nbytes for f in frames]
     table = struct.pack(f"<{2 + len(sizes)}I", len(peer), len(sizes), *sizes) + peer
+    size = len(table) + sum(sizes)
+    if size < JOINED_BYTES:
+        body = b"".join((table, *frames))
+        head = _HEAD.pack(MARK, size, zlib.crc32(body))
+        return [head + _CRC.pack(zlib.crc32(head)) + body]
     crc = zlib.crc32(table)
     for frame in frames:
         crc = zlib.crc32(frame, crc)
-    head = _HEAD.pack(MARK, len(table) + sum(sizes), crc)
+    head = _HEAD.pack(MARK, size, crc)
     return [head + _CRC.pack(zlib.crc32(head)) + table, *frames]
 
 

@@ -29,6 +29,7 @@ _MAX_INT32 = 2**31 - 1
 _MAX_FLOAT32 = float(np.finfo(np.float32).max)
 _INT32, _UINT32, _FLOAT32 = np.dtype("<i4"), np.dtype("<u4"), np.dtype("<f4")
 _LAST_FINITE = int(np.float32(-_MAX_FLOAT32).view(np.int32))
+_largest = np.maximum.reduce  # what `max` comes to after some more calls
 _STATUSES = {status.value: status for status in SegmentStatus}
 _FINISHES = {finish.value: finish for finish in FinishReason}
 
@@ -172,7 +173,7 @@ def _plain_segment(message: Message, vocab_size: int) -> Segment | None:
 
 def _all_below(token_ids: NDArray[np.int32], vocab_size: int) -> bool:
     """Whether all are in [0, vocab_size): as unsigned, what is negative is large."""
-    return int(token_ids.view(_UINT32).max()) < vocab_size
+    return int(_largest(token_ids.view(_UINT32))) < vocab_size
 
 
 def _all_logprobs(logprobs: NDArray[np.float32]) -> bool:
@@ -182,7 +183,7 @@ def _all_logprobs(logprobs: NDArray[np.float32]) -> bool:
     come -inf and NaN, up to -1; 0 is +0.0; positive ones, inf and NaN are above. So one maximum
     decides unless it is +0.0, behind which -inf or NaN may hide.
     """
-    largest = int(logprobs.view(_INT32).max())
+    largest = int(_largest(logprobs.view(_INT32)))
     return largest <= _LAST_FINITE or (largest == 0 and bool(logprobs.min() >= -_MAX_FLOAT32))
 
 

@@ -78,9 +78,10 @@ class Lease:
     prefix_hash: int = 0  # of prefix_ids, see segment_hash.py
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Segment:
-    """A contiguous run of a rollout's tokens, streamed as one message.
+    """A contiguous run of a rollout's tokens, streamed as one message; not to be changed (frozen,
+    it would cost three times as much to make, and the buffer makes one for every message).
 
     `(rollout_id, lease_epoch, token_offset, prefix_hash)` is its identity: the same key with the
     same bytes may arrive again and changes nothing.

@@ -33,9 +33,9 @@ _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 Frames = Sequence[bytes | memoryview]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Message:
-    """One message.
+    """One message; not to be changed (frozen, it would cost three times as much to make).
 
     `frames` are those that it was decoded from, for whoever passes it on as it came.
 
@@ -89,7 +89,10 @@ def decode(frames: Frames) -> Message:
         raise WireError(f"{kind} announces {len(table)} arrays, got {len(frames) - 1} frames")
     arrays: dict[str, NDArray[Any]] = {}
     for i, entry in enumerate(table, 1):
-        name, array = _decode_array(kind, entry, frames[i])
+        frame = frames[i]
+        if type(frame) is not bytes:  # bytes are read-only as they are
+            frame = memoryview(frame).toreadonly()
+        name, array = _decode_array(kind, entry, frame)
         if name in arrays:
             raise WireError(f"{kind} has array {name} twice")
         arrays[name] = array
@@ -123,20 +126,18 @@ def _decode_array(kind: str, entry: Any, frame: bytes | memoryview) -> tuple[str
     if type(entry) is not list or len(entry) != 3:
         raise WireError(f"{kind} has a malformed array entry {entry!r}")
     name, dtype_name, length = entry
-    if type(name) is not str or type(dtype_name) is not str or dtype_name not in DTYPES:
+    dtype = DTYPES.get(dtype_name) if type(dtype_name) is str else None
+    if dtype is None or type(name) is not str:
         raise WireError(f"{kind}.{name} has unknown dtype {dtype_name!r}")
     if type(length) is not int or length < 0:
         raise WireError(f"{kind}.{name} has bad length {length!r}")
-    dtype = DTYPES[dtype_name]
     expected, size = length * dtype.itemsize, _num_bytes(frame)
     if expected > MAX_FRAME_BYTES or size != expected:
         raise WireError(
             f"{kind}.{name} must have {expected} bytes, got {size}", Refusal.LENGTH_MISMATCH
         )
-    if type(frame) is not bytes:  # bytes are read-only as they are
-        frame = memoryview(frame).toreadonly()
     return name, np.frombuffer(frame, dtype)
 
 
 def _num_bytes(frame: bytes | memoryview) -> int:
-    return frame.nbytes if isinstance(frame, memoryview) else len(frame)
+    return len(frame) if type(frame) is bytes else memoryview(frame).nbytes

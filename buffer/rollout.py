@@ -248,19 +248,20 @@ class Rollout:
 
     def _check_follows(self, segment: Segment, max_tokens: int) -> None:
         """Raise ProtocolError unless the segment goes on where this rollout ends."""
-        if segment.token_offset != self.num_tokens:
+        tokens = self._tokens
+        if segment.token_offset != tokens.length:
             raise ProtocolError(
                 f"rollout {self.rollout_id} has {self.num_tokens} tokens, "
                 f"got a segment at offset {segment.token_offset}",
                 Refusal.OUT_OF_ORDER,
             )
-        if segment.prefix_hash != self.prefix_hash:
+        if segment.prefix_hash != tokens.prefix_hash:
             raise ProtocolError(
                 f"rollout {self.rollout_id} has prefix hash {self.prefix_hash:#x} at offset "
                 f"{self.num_tokens}, got a segment upon {segment.prefix_hash:#x}",
                 Refusal.OUT_OF_ORDER,
             )
-        if (total := self.num_tokens + len(segment.token_ids)) > max_tokens:
+        if (total := tokens.length + len(segment.token_ids)) > max_tokens:
             raise ProtocolError(
                 f"rollout {self.rollout_id} would have {total} tokens, more than "
                 f"task.max_new_tokens={max_tokens}",
