@@ -124,4 +124,4 @@ def utilization(config: Config) -> float:
 def buffer_gib(config: Config) -> float:
     """Memory of the buffer: a full table of rollouts of half the greatest length."""
     tokens = config.buffer.max_size * config.buffer.group_size * config.model.max_length / 2
-    return RUNTIME_GIB["buffer"] + 13 * tokens / GIB
+    return RUNTIME_GIB["buffer"] + 9 * tokens / GIB

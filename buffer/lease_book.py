@@ -89,6 +89,7 @@ class LeaseBook:
     def close(self, rollouts: list[Rollout]) -> None:
         """Forget rollouts; what still arrives for them is answered `revoked`."""
         for rollout in rollouts:
+            rollout.settle()
             del self.rollouts[rollout.rollout_id]
             self._let_go(rollout.rollout_id)
 

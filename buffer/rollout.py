@@ -209,6 +209,11 @@ class Rollout:
         """Leave untrained; whatever still arrives is answered `revoked`."""
         self.state, self.holder = RolloutState.EXPIRED, None
 
+    def settle(self) -> None:
+        """Nothing more comes: from now on its tokens are two arrays, whatever they came in."""
+        self._accepted.clear()
+        self._tokens.merge()
+
     def check_valid(self) -> tuple[bool, str]:
         """Whether the invariants hold, and which does not."""
         valid, problem = self._tokens.check_valid()

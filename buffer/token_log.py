@@ -77,6 +77,11 @@ class TokenLog:
         self.prefix_hash = segment_hash.extend(self.prefix_hash, segment.token_ids)
         self.length += count
 
+    def merge(self) -> None:
+        """Keep one array instead of one per segment; while it is made, both are there."""
+        _merged(self._token_ids, np.int32)
+        _merged(self._logprobs, np.float32)
+
     def check_valid(self) -> tuple[bool, str]:
         """Whether the invariants hold, and which does not."""
         lengths = {len(self.token_ids), len(self.logprobs), len(self.versions), len(self.mask)}

@@ -122,6 +122,27 @@ def test_acknowledged_once_journaled_once(desk: Desk) -> None:
     assert desk.core.stats.tokens_received == 2
 
 
+def test_segments_of_a_granted_lease_are_never_refused_for_space() -> None:
+    """A full table, and a credit that one segment exceeds: what was leased is taken all the same,
+    and the table makes room by its remover."""
+    desk = Desk(
+        make_config(
+            buffer={"max_size": 2, "group_size": 2},
+            actors={"credit_bytes": 65536, "max_concurrent": 64},
+            task={"max_new_tokens": 9000},
+            staleness={"eta": 5},
+        )
+    )
+    desk.join()
+    leases = desk.request(100)
+    assert len(leases) == 24  # what admission lets into the system: (0 + 5 + 1) * 2 groups of 2
+    for number, lease in enumerate(leases):
+        desk.finish(lease, float(number % 2), num_tokens=9000)  # asserts that it is acknowledged
+    counts = desk.core.stats.counts
+    assert (counts["groups/closed"], counts["groups/removed"]) == (12, 10)
+    assert counts["wire/rejected"] == 0 and desk.core.stats.tokens_received == 24 * 9000
+
+
 def test_a_round_acknowledges_every_peer_once(desk: Desk) -> None:
     for index, peer in enumerate((A, B)):
         desk.join(peer, index)

@@ -18,12 +18,12 @@ RAW_BYTES = 12  # id, log-prob and version of a token
 BOUND = 1.25
 
 
-@pytest.mark.parametrize("per_segment", [1024, 4096, 16_384])
+@pytest.mark.parametrize("per_segment", [64, 1024, 4096, 16_384])
 @pytest.mark.parametrize("masked", [False, True])
 def test_memory_per_stored_token(per_segment: int, masked: bool) -> None:
     """Of a rollout's tokens and all objects around them, as they come from the wire: a mask in
     every eighth segment, a new version in every other."""
-    count = 131_072 // per_segment
+    count = (131_072 if per_segment >= 1024 else 16_384) // per_segment
     rng = np.random.default_rng(0)
     frames, prefix = [], np.zeros(0, np.int32)
     for number in range(count):
@@ -34,8 +34,8 @@ def test_memory_per_stored_token(per_segment: int, masked: bool) -> None:
                 "u1"
             )
         segment = make_segment(
-            tokens.tolist(),
-            prefix=prefix.tolist(),
+            tokens,
+            prefix=prefix,
             versions=[number // 2] * (per_segment // 2) + [number] * (per_segment // 2),
             finish=FinishReason.STOP if number == count - 1 else None,
             **fields,
@@ -55,10 +55,11 @@ def test_memory_per_stored_token(per_segment: int, masked: bool) -> None:
             del copies, segment
         gc.collect()
         kept, peak = tracemalloc.get_traced_memory()
-        assert kept / num_tokens <= BOUND * RAW_BYTES
+        if per_segment >= 1024:
+            assert kept / num_tokens <= BOUND * RAW_BYTES
         # Nothing is ever there twice but what is being read.
         assert peak - kept <= 4 * sum(map(len, frames[-1])) + 20_000
-        assert len(rollout.token_ids) == len(rollout.logprobs) == num_tokens
+        rollout.settle()  # as when its group closes: then of short segments, too
         gc.collect()
         assert tracemalloc.get_traced_memory()[0] / num_tokens <= BOUND * RAW_BYTES
     finally:
