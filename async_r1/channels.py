@@ -125,7 +125,8 @@ class Router:
     def send(self, peer: bytes, message: Message) -> bool:
         """Send; False when the peer is not connected any more."""
         try:
-            self._socket.send_multipart([peer, *encode(message)], copy=False)
+            # What has no arrays is small: to copy it costs less than to keep track of it.
+            self._socket.send_multipart([peer, *encode(message)], copy=not message.arrays)
         except zmq.ZMQError as error:
             if error.errno == zmq.EHOSTUNREACH:
                 return False
