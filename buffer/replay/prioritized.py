@@ -11,7 +11,9 @@ from buffer.replay.slots import Slots
 from buffer.replay.sum_tree import SumTree
 from buffer.replay.systematic import distinct, inclusion_probs, systematic
 
-TREE_FROM = 20_000  # items from which a draw and its updates are faster in the tree
+TREE_FROM = (
+    10_000  # items from which a draw and its updates are faster in the tree (docs/replay.md)
+)
 MAX_EXPONENT = 30.0  # weights are kept within exp(+-30) of the largest
 
 
@@ -111,24 +113,37 @@ class Prioritized:
     def _select(self, count: int, start: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         self._raise_base()
         total = len(self)
-        if self._tree is not None:
-            scale = count * (1 - self._mix) / self._tree.total
-            each = count * self._mix / total
-            targets = np.arange(count, dtype=np.float64) + start
-            places = distinct(self._tree.find(targets, scale, each, total), total)
-            probs = scale * self._tree.leaves[places] + each
-            # Whoever is longer than 1 lies under a target: if none of these is, nobody is.
-            if probs.max(initial=0.0) < 1:
-                self._note_share(each, probs)
-                return places, probs
+        if not count:
+            return np.zeros(0, np.int64), np.zeros(0)
+        scale, each = count * (1 - self._mix) / self._sum(), count * self._mix / total
+        places = distinct(
+            self._find(np.arange(count, dtype=np.float64) + start, scale, each), total
+        )
+        probs = scale * self.weights[places] + each
+        # Whoever is longer than 1 lies under a target: if none of these is, nobody is.
+        if probs.max() < 1:
+            self._note_share(each, probs)
+            return places, probs
         shares = self.probabilities()
         all_probs = inclusion_probs(shares, count)
         places = systematic(all_probs, start)
-        self._note_share(self._mix / max(1, total), shares[places])
+        self._note_share(self._mix / total, shares[places])
         return places, all_probs[places]
 
+    def _find(self, targets: NDArray[np.float64], scale: float, each: float) -> NDArray[np.int64]:
+        """Where the running sum of `scale * weight + each` first exceeds each target."""
+        if self._tree is not None:
+            return self._tree.find(targets, scale, each)
+        sums = np.cumsum(scale * self._weights[: len(self)] + each)
+        targets = np.minimum(targets, np.nextafter(sums[-1], -1.0))  # rounding: stay inside
+        return np.asarray(np.searchsorted(sums, targets, side="right"), np.int64)
+
+    def _sum(self) -> float:
+        """Of all weights."""
+        return self._tree.total if self._tree is not None else float(self._weights.sum())
+
     def _note_share(self, floor: float, shares: NDArray[np.float64]) -> None:
-        self.uniform_share = float(np.mean(floor / shares)) if len(shares) and floor else 0.0
+        self.uniform_share = float(np.mean(floor / shares)) if floor else 0.0
 
     def _set(self, places: NDArray[np.int64], keys: NDArray[np.float64]) -> None:
         self._keys[places] = keys
@@ -147,8 +162,7 @@ class Prioritized:
     def _raise_base(self) -> None:
         """Lower the base once all that is left is tiny against it."""
         count = len(self)
-        total = self._tree.total if self._tree is not None else float(self._weights[:count].sum())
-        if count and total < math.exp(-MAX_EXPONENT):
+        if count and self._sum() < math.exp(-MAX_EXPONENT):
             self._base = float(self._keys[:count].max())
             self._rebuild()
 
