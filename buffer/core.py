@@ -77,6 +77,7 @@ class BufferCore:
         self._batch_request: _BatchRequest | None = None
         self._finish: tuple[bytes, int] | None = None  # who asked for the end, in which request
         self._shipped: Shipped | None = None
+        self._asked_at: float | None = None  # when the learner last asked or told something
         self._row_since = 0.0
         self._handlers: dict[str, Callable[[bytes, Message], None]] = {
             **self._actors.handlers,
@@ -182,6 +183,7 @@ class BufferCore:
         if shipped is not None and number and (shipped.peer, shipped.number) == (peer, number):
             self._state.outbox.append((peer, shipped.message))  # asked again: it got no answer
             return
+        self._asked_at = self._state.now
         self._refund(holding=message.values.get("holding", []))
         self._state.journal.append(Message("batch_request", {"policy_version": version}), peer=peer)
         self.drawing.requested(version)
@@ -212,6 +214,7 @@ class BufferCore:
         batch_id, surprise = get(message, "batch_id", int), read_surprise(message)
         self.drawing.acknowledged(batch_id)
         self.drawing.surprised(*surprise)
+        self._asked_at = self._state.now
         self._state.step = step
         if version > self.version:
             self._state.version = version
@@ -302,6 +305,11 @@ class BufferCore:
             text = f"no batch for version {request.version} in {limit:g} s: waits for {waits_for}"
             error = DeadlineError(f"{text}; actors: {self.granting.describe()}")
             self._fail(request.peer, error, request.number)
+        asked = self._asked_at
+        if request is None and asked is not None and now - asked > limit:
+            if blocked := self.drawing.blocked_by(self.version):
+                self._asked_at = None  # said once, until it asks again
+                log.warning("the learner asked for nothing in %g s; %s", now - asked, blocked)
         running, limit = self.evals.running, self.config.eval.timeout_s
         if running is not None and now - running.started_at > limit:
             error = DeadlineError(

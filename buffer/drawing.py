@@ -223,6 +223,17 @@ class Drawing:
             return f"overdue groups among {len(live)} live ones (staleness.overdue=wait)"
         return "inserts: the sampling ratio is at its tolerance"
 
+    def blocked_by(self, version: int) -> str:
+        """Why nothing more is leased now, for a warning; empty if something may be."""
+        if self.admission.admits(version):
+            return ""
+        held = ", ".join(map(str, sorted(self.outstanding.batch_ids()))) or "none"
+        return (
+            f"nothing more is leased before version {version + 1}: "
+            f"{self.admission.leased / self._slots:g} groups were leased, {len(self.table)} items "
+            f"wait; batches being trained: {held}"
+        )
+
     def check_valid(self) -> tuple[bool, str]:
         """Whether the invariants hold, and which does not."""
         if self.admission.usable != self.table.items().keys():

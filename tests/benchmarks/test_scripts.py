@@ -278,3 +278,26 @@ def test_buffer_ingest_measures_a_real_buffer() -> None:
     assert [cell["tokens"] for cell in result["cells"]] == [64, 1024, 16_384]
     for cell in result["cells"]:
         assert 0 < cell["of_limit"] < 10 and 0 < cell["p50_ms"] <= cell["p99_ms"]
+
+
+def test_buffer_sample_divides_by_cpprb_and_by_a_step(
+    script: Script, last_line: LastLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = script("buffer_sample")
+
+    def side(name: str, job: dict[str, Any], python: str = sys.executable) -> dict[str, float]:
+        if name == "step":
+            return {"step_us": 100_000.0}
+        if name == "batch":
+            return {"batch_us": 2_000.0}
+        us = (50.0 if name == "cpprb" else 120.0) * (job["size"] / 1e6) ** 0.5
+        return {"draw_us": 0.75 * us, "update_us": 0.25 * us, "both_us": us}
+
+    monkeypatch.setattr(module, "side", side)
+    result = last_line(module, "--cpprb", "python-with-cpprb")
+    assert result["vs_cpprb_1e6"] == pytest.approx(2.4)
+    assert result["fraction_of_step"] == pytest.approx(0.0012)
+    assert result["fraction_of_step_batch"] == pytest.approx(0.02)
+    assert result["us"]["10000000"]["cpprb"]["draw_us"] == pytest.approx(118.6, abs=0.1)
+    without = last_line(module)
+    assert without["vs_cpprb_1e6"] is None and without["us"]["10000"]["cpprb"] is None

@@ -1,5 +1,8 @@
 """The buffer's protocol towards its learner: batches, versions, deadlines, the end."""
 
+import numpy as np
+import pytest
+
 from async_r1.errors import DeadlineError
 from async_r1.messages import write_segment
 from tests.buffer.desk import LEARNER, A, B, Desk, batch_of, fill, kinds
@@ -97,6 +100,42 @@ def test_version_row_has_the_promised_names(desk: Desk) -> None:
         assert row.get(f"accuracy/level_{level}") == mean
     desk.train(version=2, step=2)
     assert desk.rows[1][1]["groups/closed"] == 0  # counted from zero again
+
+
+def test_a_learner_that_asks_for_nothing_is_warned_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    desk = Desk(make_config(staleness={"eta": 0}, buffer={"wait_timeout_s": 60.0}))
+    desk.join()
+    fill(desk, 4)
+    batch_of(desk.send(LEARNER, "batch_request", policy_version=0))
+    for _ in range(2):
+        desk.tick(61.0)
+    (record,) = [r for r in caplog.records if "asked for nothing" in r.message]
+    assert record.message == (
+        "the learner asked for nothing in 61 s; nothing more is leased before version 1: 2 groups "
+        "were leased, 0 items wait; batches being trained: 1"
+    )
+    assert desk.core.error is None
+
+
+def test_a_new_learner_gets_what_the_old_one_held() -> None:
+    desk = Desk(make_config(buffer={"sampler": "prioritized"}, staleness={"eta": 2}))
+    desk.join()
+    fill(desk, 8)
+    first = batch_of(desk.send(LEARNER, "batch_request", policy_version=0))
+    held = [first.batch_id]
+    second = batch_of(desk.send(LEARNER, "batch_request", policy_version=0, holding=held))
+    assert not set(first.item_ids.tolist()) & set(second.item_ids.tolist())
+    assert not desk.core.drawing.table.items()
+    held = [second.batch_id]
+    third = batch_of(desk.send(LEARNER, "batch_request", policy_version=0, holding=held))
+    assert set(third.item_ids.tolist()) == set(first.item_ids.tolist())
+    refunded = [m.values for m in desk.journal.messages if m.kind == "draw_refunded"]
+    assert refunded == [{"batch_id": first.batch_id}]
+    (draw, *_) = [m for m in desk.journal.messages if m.kind == "draw"]
+    assert draw.arrays["inclusion_probs"].dtype == np.float32
+    assert sorted(draw.arrays["item_ids"].tolist()) == sorted(set(first.item_ids.tolist()))
 
 
 def test_group_deadline_in_versions_acts_at_the_publish() -> None:

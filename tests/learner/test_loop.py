@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from async_r1 import schema
 from async_r1.config import Config
-from async_r1.messages import get, write_batch
+from async_r1.messages import get, read_surprise, write_batch
 from async_r1.metrics import read_rows
 from async_r1.role import Resolved
 from async_r1.run_dir import RunDir, write_json
@@ -233,6 +233,25 @@ def test_sigterm_while_waiting_is_a_clean_end(nano_dir: Path, tmp_path: Path) ->
         _, log = process.communicate(timeout=10)
     assert process.returncode == 0, log
     assert "Traceback" not in log
+
+
+def test_surprise_is_written_back_and_weights_are_used(nano_dir: Path, tmp_path: Path) -> None:
+    buffer = {"sampler": "prioritized", "priority": {"factors": ["surprise"]}}
+
+    class Weighted(Session):
+        def batch(self, version: int) -> Batch | None:
+            made = super().batch(version)
+            assert made is not None
+            probs = np.repeat(np.asarray([1.0, 0.5, 0.25], np.float32), 4)
+            return replace(made, inclusion_probs=probs, num_items=9, beta=1.0)
+
+    with session(Weighted, tmp_path, nano_dir, buffer=buffer) as run:
+        run.run()
+    for row, message in zip(run.rows(), run.received("step_done"), strict=True):
+        assert row["replay/weight_max"] == pytest.approx(3 / (9 * 0.25))
+        assert row["replay/ess"] < 1.0
+        item_ids, surprise = read_surprise(message)
+        assert item_ids == [7, 8, 9] and min(surprise) > 0
 
 
 def test_two_ranks_train_one_batch(nano_dir: Path, tmp_path: Path) -> None:
