@@ -15,7 +15,7 @@ from typing import Any
 from async_r1.errors import ConfigError, JournalError, RunDirError
 from async_r1.journal_history import read_history
 from async_r1.journal_sqlite import write_sqlite
-from async_r1.journal_summary import summarize, summary_text
+from async_r1.journal_summary import first_problems, summarize, summary_text
 from async_r1.journal_tables import TABLES, Filter, Tables
 from async_r1.journal_text import rollout_text, table_text
 from async_r1.run_dir import RunDir, read_json
@@ -63,7 +63,7 @@ def _show(args: argparse.Namespace) -> int:
     else:
         print(table_text(table, list(tables.rows(table, wanted)), args.limit))
     if table != "summary" or args.sqlite:
-        for problem in history.problems:
+        for problem in first_problems(history.problems):
             print(f"warning: {problem}", file=sys.stderr)
     return 0
 

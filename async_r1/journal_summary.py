@@ -50,6 +50,13 @@ def summarize(history: History, tables: Tables) -> dict[str, Any]:
     }
 
 
+def first_problems(problems: list[str]) -> list[str]:
+    """As many as one reads, and how many more there are; `--json` has all."""
+    hidden = len(problems) - _PROBLEMS_SHOWN
+    more = [f"and {count(hidden)} more {plural('problem', hidden)}"] if hidden > 0 else []
+    return [*problems[:_PROBLEMS_SHOWN], *more]
+
+
 def summary_text(s: dict[str, Any]) -> str:
     """The numbers as lines for people."""
     num_files, begin = len(s["files"]), s["begin"]
@@ -78,9 +85,6 @@ def summary_text(s: dict[str, Any]) -> str:
         ("draws", ", ".join(f"{count(n)} {state}" for state, n in s["draws"].items()) or "none"),
         ("steps", f"{count(s['steps'])}, up to version {count(s['policy_version'])}"),
     ]
-    problems = s["problems"]
-    for number, problem in enumerate(problems[:_PROBLEMS_SHOWN]):
+    for number, problem in enumerate(first_problems(s["problems"])):
         lines.append(("" if number else "problems", problem))
-    if len(problems) > _PROBLEMS_SHOWN:
-        lines.append(("", f"and {count(len(problems) - _PROBLEMS_SHOWN)} more"))
     return "\n".join(f"{name:9} {text}" for name, text in lines)

@@ -12,6 +12,7 @@ import pytest
 from async_r1 import cli
 from async_r1.journal_tables import TABLES, columns
 from async_r1.run_dir import RunDir
+from async_r1.wire import Message
 from tests.async_r1.synthetic_journal import MESSAGES, write_journal
 from tests.async_r1.synthetic_run import make_run
 
@@ -207,6 +208,17 @@ def test_a_record_that_makes_no_sense_is_a_problem(
     (summary,) = rows(capsys, tmp_path)
     (problem,) = summary["problems"]
     assert problem.startswith("record score at byte") and "makes no sense" in problem
+
+
+def test_many_problems_are_told_in_a_few_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = (b"", Message("score", {"rollout_id": 0}))
+    monkeypatch.setattr("tests.async_r1.synthetic_journal.MESSAGES", [*MESSAGES, *[bad] * 30])
+    write_journal(tmp_path)
+    assert cli.main(["journal", str(tmp_path), "steps"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 11 and lines[-1] == "warning: and 20 more problems"
 
 
 @pytest.mark.parametrize(
