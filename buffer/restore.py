@@ -221,7 +221,7 @@ class Replay:
         self.core.trained(message)
         if self._state.version > version:
             self._state.stats.take_row()
-            self._state.stats.selection.take_row(self._state.version)
+            self._state.stats.selection.skip_row()
 
     def _eval_opened(self, record: Record, message: Message) -> None:
         state, rollout_ids = self._state, get(message, "rollout_ids", list)

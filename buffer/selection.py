@@ -129,6 +129,10 @@ class Selection:
             log.warning("%s", warning(name, row, entries, self._ks_warn))
         return row
 
+    def skip_row(self) -> None:
+        """A row that was written before a restart: the counts begin again, nothing is judged."""
+        self._since_row = Counter()
+
     def check_valid(self) -> tuple[bool, str]:
         """Whether the invariants hold, and which does not."""
         fates = {fate: self._total[fate].rollouts for fate in Fate}

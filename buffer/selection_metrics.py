@@ -66,7 +66,7 @@ def distributions(total: Mapping[str, Histogram]) -> dict[str, Any]:
         if not any(map(any, histogram.by_length)):
             continue
         for i, unit in enumerate(("rollouts", "tokens")):
-            of_level = [histogram.by_level[level][i] for level in levels]
+            of_level = [histogram.by_level.get(level, (0, 0))[i] for level in levels]
             row[f"selection/{kind}_{unit}/by_level"] = of_level
             of_length = [counts[i] for counts in histogram.by_length[:used]]
             row[f"selection/{kind}_{unit}/by_length"] = of_length

@@ -30,6 +30,11 @@ def state_of(core: BufferCore) -> dict[str, Any]:
             if name != "recent"  # averages of metrics, over draws that nobody chooses again
         },
         "drawing": plain(drawing.state_dict()),
+        "selection": {
+            name: plain(value)
+            for name, value in state.stats.selection.state_dict().items()
+            if name != "warned_at"
+        },
         "table": {
             item_id: [item.rewards.tolist(), item.advantages.tolist(), item.oldest_version,
                       [_rollout(rollout) for rollout in item.rollouts]]
