@@ -6,7 +6,6 @@ middle of being written: what cannot be read is listed in `problems`, and the re
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,103 +22,7 @@ from async_r1.journal_format import (
     read_file,
     snapshot_files,
 )
-
-Span = tuple[int, int]  # policy version, tokens
-
-
-@dataclass(slots=True)
-class LeaseLine:
-    """A lease: who held it, from which token on, and how it ended."""
-
-    rollout_id: int
-    lease_epoch: int
-    holder: str = ""
-    version: int | None = None  # known to the buffer when it was granted
-    token_offset: int | None = None  # of its first token; None: it has not sent any
-    num_tokens: int = 0
-    end: str = ""  # suspended, finished, released; empty: it goes on
-
-
-@dataclass(slots=True)
-class RolloutLine:
-    """A rollout, as far as it is known."""
-
-    rollout_id: int
-    group_id: int | None = None  # None: its group's record is lost
-    member: int | None = None
-    num_prompt_tokens: int = 0
-    num_segments: int = 0
-    spans: list[Span] = field(default_factory=list)  # in token order
-    finish_reason: str = ""
-    rewards: dict[str, float] = field(default_factory=dict)
-    error: str = ""
-    text: str = ""
-    scored: bool = False
-    suspended: bool = False
-    left: str = ""  # the fate with which it left the table undrawn, if the journal says so
-    leases: dict[int, LeaseLine] = field(default_factory=dict)  # by epoch
-
-    @property
-    def num_tokens(self) -> int:
-        return sum(count for _, count in self.spans)
-
-    @property
-    def versions(self) -> list[int]:
-        """Distinct, lowest first."""
-        return sorted({version for version, _ in self.spans})
-
-    def lease(self, epoch: int) -> LeaseLine:
-        return self.leases.setdefault(epoch, LeaseLine(self.rollout_id, epoch))
-
-    def append(self, token_offset: int, spans: list[Span]) -> None:
-        """Add a segment; one that begins before the end replaces what damage had orphaned."""
-        kept, left = [], token_offset
-        for version, count in self.spans:
-            if left > 0:
-                kept.append((version, min(count, left)))
-            left -= count
-        for version, count in spans:
-            if kept and kept[-1][0] == version:
-                kept[-1] = (version, kept[-1][1] + count)
-            else:
-                kept.append((version, count))
-        self.spans = kept
-
-
-@dataclass(slots=True)
-class GroupLine:
-    """A group of rollouts on one prompt."""
-
-    group_id: int
-    prompt_id: str = ""
-    level: int | None = None
-    opened_version: int | None = None
-    rollout_ids: list[int] = field(default_factory=list)
-    closed: bool = False
-
-
-@dataclass(slots=True)
-class DrawLine:
-    """A batch that was put together for a version."""
-
-    batch_id: int
-    version: int
-    item_ids: list[int]
-    rollout_ids: list[list[int]]  # of each item
-    inclusion_probs: list[float | None]
-    priorities: list[float | None]
-    step: int | None = None  # that trained it; None: not acknowledged
-    refunded: bool = False
-
-
-@dataclass(slots=True)
-class StepLine:
-    """An optimizer step that the learner reported."""
-
-    step: int
-    policy_version: int
-    batch_id: int | None
-    trained_tokens: int | None
+from async_r1.journal_lines import DrawLine, GroupLine, LeaseLine, RolloutLine, StepLine
 
 
 class History:
@@ -151,6 +54,9 @@ class History:
             "draw": self._draw,
             "draw_refunded": self._refunded,
             "step_done": self._step_done,
+            "kept_rollout": self._kept_rollout,
+            "kept_group": self._kept_group,
+            "kept_item": self._kept_item,
         }
 
     def add(self, record: Record) -> None:
@@ -270,6 +176,42 @@ class History:
         self.steps.append(StepLine(step, version, batch_id, tokens))
         if batch_id in self.draws:
             self.draws[batch_id].step = step
+
+    def _kept_rollout(self, values: Mapping[str, Any], record: Record) -> None:
+        """Of a snapshot: what the log said before it."""
+        rollout = self.rollout(values["rollout_id"])
+        rollout.group_id, rollout.member = values["group_id"], values["member"]
+        rollout.spans = [(int(version), int(count)) for version, count in values["spans"]]
+        rollout.finish_reason = values["finish_reason"]
+        rollout.rewards, rollout.error = dict(values["rewards"]), values["error"]
+        rollout.scored = values["state"] in ("scored", "failed")
+        rollout.suspended = values["state"] == "suspended"
+        rollout.num_prompt_tokens = len(record.message.arrays.get("prompt_ids", ()))
+        if self._texts:
+            rollout.text = values["text"]
+        if values["lease_epoch"]:  # those before it are not told apart any more
+            lease = rollout.lease(values["lease_epoch"])
+            offset, holder = (values["lease_starts"] or [[None, values["holder"] or b""]])[-1]
+            lease.token_offset, lease.holder = offset, peer_name(holder)
+            lease.version, lease.num_tokens = (
+                values["leased_version"],
+                rollout.num_tokens - (offset or 0),
+            )
+            if values["state"] != "leased":
+                lease.end = "suspended" if rollout.suspended else "finished"
+
+    def _kept_group(self, values: Mapping[str, Any], _: Record) -> None:
+        group = self.group(values["group_id"])
+        group.prompt_id, group.level = str(values.get("prompt_id", "")), values.get("level")
+        group.opened_version = values["opened_version"]
+        group.rollout_ids = list(values["members"])
+
+    def _kept_item(self, values: Mapping[str, Any], _: Record) -> None:
+        group = self.group(values["group_id"])
+        group.prompt_id, group.level = str(values.get("prompt_id", "")), values.get("level")
+        group.closed = True
+        known = set(group.rollout_ids)
+        group.rollout_ids += [i for i in values["rollouts"] if i not in known]
 
 
 def read_history(directory: Path, *, texts: bool = False) -> History:

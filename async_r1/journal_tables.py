@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from async_r1.advantages import is_zero_variance
-from async_r1.journal_history import DrawLine, GroupLine, History, LeaseLine, RolloutLine
+from async_r1.journal_history import History
+from async_r1.journal_lines import DrawLine, GroupLine, LeaseLine, RolloutLine
 from async_r1.rewards.weighted import is_right
 
 Row = dict[str, Any]

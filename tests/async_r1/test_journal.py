@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from async_r1 import cli
+from async_r1.journal_format import record_parts
 from async_r1.journal_tables import TABLES, columns
 from async_r1.run_dir import RunDir
-from async_r1.wire import Message
-from tests.async_r1.synthetic_journal import MESSAGES, write_journal
+from async_r1.wire import Message, encode
+from tests.async_r1.synthetic_journal import MESSAGES, A, B, draw, write_journal
 from tests.async_r1.synthetic_run import make_run
 
 
@@ -208,6 +209,40 @@ def test_a_record_that_makes_no_sense_is_a_problem(
     (summary,) = rows(capsys, tmp_path)
     (problem,) = summary["problems"]
     assert problem.startswith("record score at byte") and "makes no sense" in problem
+
+
+def test_after_a_compaction_the_snapshot_tells_what_was_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The log begins at byte 5000; the older of two snapshots is not read."""
+    known = {"group_id": 7, "member": 0, "lease_epoch": 2, "leased_version": 3, "error": "",
+             "holder": None, "finish_reason": "stop", "text": "done",
+             "state": "scored"}  # fmt: skip
+    kept = Message("kept_rollout", {**known, "rollout_id": 40, "spans": [[1, 4], [3, 2]],
+                                    "rewards": {"task": 1.0, "total": 1.0},
+                                    "lease_starts": [[0, A], [4, B]]})  # fmt: skip
+    item = Message("kept_item", {"item_id": 7, "group_id": 7, "rollouts": [40],
+                                 "prompt_id": "train/3", "level": 1})  # fmt: skip
+    drawn = draw(9, 4, 1.0)
+    drawn.values["rollout_ids"][0][:] = [40]
+    for name, messages in (
+        ("4000.snapshot", [Message("kept_rollout", {"rollout_id": 99})]),
+        ("5000.snapshot", [Message("snapshot"), kept, item, Message("snapshot_end")]),
+        ("5000.log", [drawn]),
+    ):
+        records = [b"".join(record_parts(encode(message))) for message in messages]
+        stem, _, kind = name.partition(".")
+        (tmp_path / f"{int(stem):020d}.{kind}").write_bytes(b"".join(records))
+    (summary,) = rows(capsys, tmp_path)
+    assert summary["begin"] == 5000 and summary["problems"] == []
+    assert "from byte 5,000 on: what was before is compacted" in journal(capsys, tmp_path)
+    (rollout,) = rows(capsys, tmp_path, "rollouts")
+    assert rollout["fate"] == "drawn" and rollout["prompt_id"] == "train/3"
+    assert (rollout["num_tokens"], rollout["num_versions"], rollout["text"]) == (6, 2, "done")
+    (trained,) = rows(capsys, tmp_path, "trained")
+    assert (trained["rollout_id"], trained["max_staleness"]) == (40, 3)
+    (lease,) = rows(capsys, tmp_path, "leases")
+    assert (lease["holder"], lease["token_offset"], lease["num_tokens"]) == ("actor_001", 4, 2)
 
 
 def test_many_problems_are_told_in_a_few_lines(
