@@ -84,7 +84,7 @@ class Router:
         return self._take(0)[0]
 
     def receive_all(
-        self, timeout_s: float = 0.0, *, max_messages: int = 256, max_bytes: int = 4 << 20
+        self, timeout_s: float = 0.0, *, max_messages: int = 512, max_bytes: int = 4 << 20
     ) -> list[tuple[bytes, Message | WireError]]:
         """All that is there, each as `receive` gives it, waiting up to `timeout_s` for the first.
 
