@@ -197,6 +197,8 @@ def _buffer(view: RunView) -> list[Chart]:
     levels = sorted({int(name[len(prefix) :]) for r in rows for name in r if _has(name, prefix)})
     limit = view.option("buffer.selection_ks_warn")
     by_length = buffer_metric(view, "selection/ks_length/with_variance")
+    replay = buffer_metric(view, "buffer/samples_per_insert")
+    target = view.option("buffer.samples_per_insert")
     return [
         Chart(
             name="success",
@@ -244,6 +246,22 @@ def _buffer(view: RunView) -> list[Chart]:
                     points=smooth(buffer_metric(view, "admission/blocked_frac")),
                     color=POLICY,
                 )
+            ],
+        ),
+        Chart(
+            name="replay",
+            title="Replay",
+            note="draws per inserted group or rollout",
+            y_label="samples per insert",
+            y_low=0.0,
+            lines=[
+                Line(label="so far", points=replay, color=POLICY),
+                Line(
+                    label="target",
+                    points=[p._replace(value=target) for p in replay if target is not None],
+                    color=OTHER,
+                    style="dashed",
+                ),
             ],
         ),
     ]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 
 from async_r1.averages import ratio
-from async_r1.formatting import count, number, percent
+from async_r1.formatting import UNKNOWN, count, number, percent
 from async_r1.rows import Row
 from async_r1.view import RunView
 
@@ -51,6 +51,9 @@ def _fates(row: Row) -> str:
     for title, fate in _FATES:
         if _total(row, f"{fate}_tokens"):
             body += _line(title, _cells(row, fate, generated))
+    waiting = row.get("selection/waiting_rollouts")
+    if waiting:
+        body += _line("wait in the table", [count(waiting), *[UNKNOWN] * 3])
     return _table(("fate", "rollouts", "tokens", "share", "mean length"), body)
 
 
@@ -112,7 +115,8 @@ def _next_edge(edge: int) -> int:
 
 
 def _line(title: str, cells: Sequence[str]) -> str:
-    return f"<tr><th>{escape(title)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+    whole = [cell.replace(" %", "\u00a0%") for cell in cells]  # a number stays with its sign
+    return f"<tr><th>{escape(title)}</th>{''.join(f'<td>{cell}</td>' for cell in whole)}</tr>"
 
 
 def _table(heads: Sequence[str], body: str) -> str:

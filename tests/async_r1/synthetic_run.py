@@ -186,7 +186,7 @@ def selection(step: int) -> dict[str, Any]:
         row[f"selection/ks_{what}"] = 2 * value
         row[f"selection/ks_{what}/with_variance"] = value
     return {**row, "selection/ks_noise": 0.06, "selection/ks_tokens_noise": 0.07,
-            "selection/biased": 0}  # fmt: skip
+            "selection/waiting_rollouts": 96, "selection/biased": 0}  # fmt: skip
 
 
 def eval_row(step: int, total_steps: int, rng: random.Random) -> dict[str, Any]:
