@@ -9,7 +9,7 @@ actors say is dealt with in `actor_side`; here is the learner's side, and the or
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,8 @@ class Shipped:
 
     peer: bytes
     number: int
-    message: Message
+    batch_id: int
+    message: Message | None = None  # None: to be made again, after a restart
 
 
 class BufferCore:
@@ -76,7 +77,7 @@ class BufferCore:
         self._record = record
         self._batch_request: _BatchRequest | None = None
         self._finish: tuple[bytes, int] | None = None  # who asked for the end, in which request
-        self._shipped: Shipped | None = None
+        self.shipped: Shipped | None = None
         self._asked_at: float | None = None  # when the learner last asked or told something
         self._row_since = 0.0
         self._handlers: dict[str, Callable[[bytes, Message], None]] = {
@@ -179,9 +180,8 @@ class BufferCore:
         version = get(message, "policy_version", int)
         if version < self.version:
             raise ProtocolError(f"batch_request for version {version} after {self.version}")
-        number, shipped = _number(message), self._shipped
-        if shipped is not None and number and (shipped.peer, shipped.number) == (peer, number):
-            self._state.outbox.append((peer, shipped.message))  # asked again: it got no answer
+        number = _number(message)
+        if self._ship_again(peer, number):
             return
         self._asked_at = self._state.now
         self._refund(holding=message.values.get("holding", []))
@@ -203,6 +203,22 @@ class BufferCore:
             self._version_row()
             self._actors.close_due_groups()
             self._actors.notice_overdue()
+
+    def _ship_again(self, peer: bytes, number: int) -> bool:
+        """Whether a request is one that was answered already; then the answer is the same, for the
+        learner may have got it."""
+        shipped = self.shipped
+        if shipped is None or not number or (shipped.peer, shipped.number) != (peer, number):
+            return False
+        if shipped.message is None:
+            batch = self.drawing.assemble_again(shipped.batch_id)
+            if batch is None:
+                return False
+            shipped = replace(shipped, message=_numbered(write_batch(batch), number))
+            self.shipped = shipped
+        assert shipped.message is not None
+        self._state.outbox.append((peer, shipped.message))
+        return True
 
     def trained(self, message: Message) -> None:
         """A step was done, as `step_done` says; said twice, nothing happens.
@@ -274,6 +290,7 @@ class BufferCore:
         values = {
             "batch_id": batch.batch_id,
             "version": request.version,
+            "request": request.number,
             "group_ids": sorted({item.group_id for item in draw.items}),
             "rollout_ids": [[r.rollout_id for r in item.rollouts] for item in draw.items],
             "left": self.stats.selection.take_left(),
@@ -287,7 +304,7 @@ class BufferCore:
         self._state.journal.append(Message("draw", values, arrays), peer=request.peer)
         self._record(self.step + 1, draw.items, self.stats.take_failed())
         shipped = _numbered(write_batch(batch), request.number)
-        self._shipped = Shipped(request.peer, request.number, shipped)
+        self.shipped = Shipped(request.peer, request.number, batch.batch_id, shipped)
         self._state.outbox.append((request.peer, shipped))
 
     @property

@@ -141,6 +141,23 @@ class Drawing:
         self._stats.take_draw_info()
         self._take(batch_id, version, item_ids, inclusion_probs)
 
+    def assemble_again(self, batch_id: int) -> Batch | None:
+        """A batch that was drawn and not acknowledged; its info says nothing but that.
+
+        None: it is not outstanding.
+        """
+        shipped = self.outstanding.get(batch_id)
+        if shipped is None:
+            return None
+        return assemble(
+            shipped.draw,
+            batch_id=batch_id,
+            policy_version=shipped.version,
+            staleness=self.staleness,
+            info={"groups/usable": len({i.group_id for i in self.table.items().values()})},
+            beta=self._beta(shipped.version),
+        )
+
     def refund(self, batch_id: int) -> None:
         """Nobody trained a batch, and nobody will: its items can be drawn again.
 

@@ -23,7 +23,7 @@ class LeaseBook:
         self._queue = LeaseQueue(self.rollouts)
         self._last_holder: dict[int, bytes] = {}  # rollout id: who leased it last
         self._held: dict[bytes, set[int]] = {}  # the same the other way round
-        self._on_lease, self._on_free = self._leased, self._freed  # one object for all rollouts
+        self.on_lease, self.on_free = self._leased, self._freed  # one object for all rollouts
 
     def was_leased(self, rollout_id: int, lease_epoch: int) -> bool:
         """Whether such a lease was ever granted; of a rollout that left it is taken for granted."""
@@ -80,6 +80,15 @@ class LeaseBook:
             self._new(first + index, prompt, 0, EVAL_GROUP, index)
             for index, prompt in enumerate(prompts)
         ]
+
+    def take(self, group: Group) -> None:
+        """Take an open group as it is, from a snapshot."""
+        self.groups[group.group_id] = group
+        for rollout in group.members:
+            self.rollouts[rollout.rollout_id] = rollout
+            if rollout.holder is not None:
+                self._leased(rollout)
+            self._freed(rollout)
 
     def skip_to(self, *, rollout_id: int = 0, group_id: int = 0) -> None:
         """Give out no ids below these any more."""
@@ -154,8 +163,8 @@ class LeaseBook:
             prompt=prompt,
             kind=LeaseKind.EVAL if group_id == EVAL_GROUP else LeaseKind.GENERATE,
             opened_version=opened_version,
-            on_lease=self._on_lease,
-            on_free=self._on_free,
+            on_lease=self.on_lease,
+            on_free=self.on_free,
         )
         self.rollouts[rollout_id] = rollout
         self._queue.push(rollout)

@@ -12,8 +12,9 @@ from async_r1.errors import JournalError, ProtocolError, WireError
 from async_r1.journal_format import Record
 from async_r1.messages import get, read_score, read_segment
 from async_r1.wire import Message
-from buffer.core import BufferCore
+from buffer.core import BufferCore, Shipped
 from buffer.rollout import Rollout, RolloutState, Verdict
+from buffer.snapshot import KINDS, SnapshotReader
 
 
 class Replay:
@@ -21,6 +22,7 @@ class Replay:
 
     def __init__(self, core: BufferCore) -> None:
         self.core, self._state, self._actors = core, core.state, core.actor_side
+        self._snapshot = SnapshotReader(core)
         self.num_records = 0
         self.lost: Counter[str] = Counter()  # records by kind that did not fit what came before
         self._handlers: dict[str, Callable[[Record, Message], None]] = {
@@ -39,6 +41,7 @@ class Replay:
             "eval_done": lambda record, message: self._actors.end_eval(),
             "finish": lambda record, message: self.core.finish(),
             "restarted": self._restarted,
+            **dict.fromkeys(KINDS, lambda record, message: self._snapshot.apply(message)),
         }
 
     def run(self, records: Iterable[Record]) -> None:
@@ -207,7 +210,9 @@ class Replay:
         if len(here) < len(arrays["item_ids"]):
             self._count("draw")
         item_ids, probs = [item for item, _ in here], [prob for _, prob in here]
-        drawing.apply(get(message, "batch_id", int), get(message, "version", int), item_ids, probs)
+        batch_id = get(message, "batch_id", int)
+        drawing.apply(batch_id, get(message, "version", int), item_ids, probs)
+        self.core.shipped = Shipped(record.peer, get(message, "request", int), batch_id)
         self._state.stats.take_failed()
 
     def _draw_refunded(self, record: Record, message: Message) -> None:

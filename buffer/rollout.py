@@ -97,6 +97,29 @@ class Rollout:
         return self._tokens.prefix_hash
 
     @property
+    def spans(self) -> list[list[int]]:
+        """Runs of [version, number of tokens]."""
+        return self._tokens.runs
+
+    @property
+    def accepted(self) -> list[list[Any]]:
+        """What is known of this lease's segments, plain: so that repetitions are told."""
+        return [
+            [offset, count, hashed, status.value, reason.value if reason else "",
+             [[span.policy_version, span.num_tokens] for span in spans], *rest]
+            for offset, (count, hashed, status, reason, spans, *rest) in self._accepted.items()
+        ]  # fmt: skip
+
+    def load(self, tokens: Segment, accepted: list[list[Any]]) -> None:
+        """Take all tokens at once, and what `accepted` said."""
+        self._tokens.append(tokens)
+        for offset, count, hashed, status, reason, spans, prefill, swaps, *had in accepted:
+            self._accepted[offset] = (
+                count, hashed, SegmentStatus(status), FinishReason(reason) if reason else None,
+                tuple(VersionSpan(*span) for span in spans), prefill, tuple(swaps), *had,
+            )  # fmt: skip
+
+    @property
     def token_ids(self) -> Int32:
         """Tokens so far [T]."""
         return self._tokens.token_ids

@@ -36,6 +36,11 @@ class TokenLog:
         return _merged(self._logprobs, np.float32)
 
     @property
+    def runs(self) -> list[list[int]]:
+        """[version, number of tokens], in order."""
+        return self._runs
+
+    @property
     def versions(self) -> Int32:
         """Made anew by each reading."""
         runs = np.asarray(self._runs, dtype=np.int64).reshape(-1, 2)

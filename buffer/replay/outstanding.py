@@ -35,6 +35,9 @@ class Outstanding:
         assert shipped.batch_id not in self._shipped, shipped.batch_id
         self._shipped[shipped.batch_id] = shipped
 
+    def get(self, batch_id: int) -> Shipped | None:
+        return self._shipped.get(batch_id)
+
     def batch_ids(self) -> list[int]:
         """The latest first: the order in which draws are undone."""
         return sorted(self._shipped, reverse=True)

@@ -29,6 +29,8 @@ def state_of(core: BufferCore) -> dict[str, Any]:
             for name, value in state.curriculum.state_dict().items()
             if name != "recent"  # averages of metrics, over draws that nobody chooses again
         },
+        "shipped": core.shipped
+        and (core.shipped.peer, core.shipped.number, core.shipped.batch_id),
         "drawing": plain(drawing.state_dict()),
         "selection": {
             name: plain(value)

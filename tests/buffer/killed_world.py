@@ -12,6 +12,7 @@ from typing import Any
 from async_r1.journal_format import Frames, Record
 from async_r1.wire import Message, decode, encode
 from buffer.restore import Replay
+from buffer.snapshot import snapshot
 from tests.buffer.core_state import state_of
 from tests.buffer.simulation import LEARNER, World
 
@@ -39,6 +40,7 @@ class KilledWorld(World):
     """`kills`: chance per message that the buffer dies of it."""
 
     kills: float = 0.0
+    compacts: bool = False  # at every other one
     num_kills: int = 0
     num_checks: int = 0
     request: Message | None = None  # the learner's last one
@@ -91,6 +93,8 @@ class KilledWorld(World):
             actor.rejoining = False
         for _ in range(int(self.rng.integers(len(self.to_learner) + 1))):
             self.to_learner.pop()
+        if self.compacts and self.num_kills % 2:
+            self.compact()
         self.core = self.make_core(self.journal)
         replay = Replay(self.core)
         replay.run(list(self.journal.records))
@@ -105,6 +109,19 @@ class KilledWorld(World):
         self._to_core("hello", role="learner", name="learner_000", policy_version=self.version)
         if self.request is not None and not self.answered:
             self._handle(LEARNER, self.request)
+
+    def compact(self) -> None:
+        """Leave nothing of the journal but a snapshot of what it makes."""
+        replay = Replay(self.make_core(self.journal))
+        replay.run(list(self.journal.records))
+        before, self.journal.records = state_of(replay.core), []
+        for message in snapshot(replay.core):
+            self.journal.append(message)
+        again = Replay(self.make_core(self.journal))
+        again.run(list(self.journal.records))
+        after = state_of(again.core)
+        for name in before:
+            assert before[name] == after[name], name
 
     def check_acknowledged(self) -> None:
         """What no actor would send again, the buffer has."""

@@ -21,7 +21,7 @@ def test_batch_is_sent_as_soon_as_its_last_group_closed(desk: Desk) -> None:
     assert batch.rewards.tolist() == [0, 1, 0, 1]
     assert batch.info["accuracy/mean"] == 0.5
     drawn = [m for m in desk.journal.messages if m.kind == "draw"]
-    named = {"group_ids": [0, 1], "rollout_ids": [[0, 1], [2, 3]], "left": {}}
+    named = {"group_ids": [0, 1], "request": 0, "rollout_ids": [[0, 1], [2, 3]], "left": {}}
     assert [m.values for m in drawn] == [{"batch_id": 1, "version": 0, **named}]
     ((step, groups, failed),) = desk.recorded
     assert (step, [group.group_id for group in groups], failed) == (1, [0, 1], [])

@@ -44,3 +44,18 @@ def test_killed_at_any_message_the_run_goes_on(overdue: str) -> None:
         assert world.error is None
         num_kills += world.num_kills
     assert num_kills > 10
+
+
+@pytest.mark.parametrize("item", ["group", "rollout"])
+def test_a_snapshot_makes_the_same_state(item: str) -> None:
+    num_kills = 0
+    for seed in range(3):
+        world = make_killed(
+            seed, 0.01, eval={"every": 2, "timeout_s": 1e9}, world={"turbulence": 0.01},
+            buffer={"item": item, "sampler": "prioritized" if seed % 2 else "fifo"},
+        )  # fmt: skip
+        world.compacts = True
+        world.run(5)
+        assert world.error is None
+        num_kills += world.num_kills
+    assert num_kills > 10
