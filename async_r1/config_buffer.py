@@ -63,6 +63,12 @@ class BufferConfig:
         0.1, gt=0, le=1, doc="selection/ks_*/with_variance above which the run warns; 1: never"
     )
     journal: bool = opt(True, doc="write what happens to RUN/journal, and go on from it")
+    journal_retention: Literal["compact", "keep"] = opt(
+        "compact", doc="compact: a snapshot takes the journal's place when it grows; keep: never"
+    )
+    journal_max_bytes: int = opt(
+        1 << 30, ge=1 << 12, doc="written since the last snapshot before the next one [bytes]"
+    )
     fsync: Literal["always", "interval", "off"] = opt(
         "interval", doc="when the journal is forced to the disk; off: when the system likes"
     )

@@ -365,6 +365,7 @@ class BufferCore:
             **self.stats.selection.take_row(self.version),
             **self.drawing.metrics(),
             **self.curriculum.metrics(),
+            **self._state.journal.metrics(),
         }
         self._state.write_row("buffer", row)
 

@@ -11,7 +11,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -25,6 +25,7 @@ from async_r1.journal_format import (
     read_file,
     read_records,
     record_parts,
+    snapshot_files,
 )
 from async_r1.wire import Message, encode
 
@@ -45,6 +46,8 @@ class Journal(Protocol):
         Raises:
             JournalError: the disk did not take it; nothing of it may be acknowledged.
         """
+
+    def metrics(self) -> dict[str, float]: ...
 
     def close(self) -> None: ...
 
@@ -68,13 +71,17 @@ class FileJournal:
             raise JournalError(f"another process writes the journal {directory}") from None
         except OSError as error:
             raise JournalError(f"cannot open the journal {directory}: {error}") from error
+        self.damage: list[Damage] = []  # the torn end that was cut off, if there was one
+        self._clean()
         logs = log_files(directory)
         self._open(logs[-1] if logs else directory / f"{0:020d}.log")
+        self.num_compactions = 0
         self._queue: list[bytes | memoryview] = []
         self._queued_records = 0
         self._synced_at = time.monotonic()
         self._unsynced = False
         self.num_records = 0  # written by this process
+        self.num_damaged = 0  # places that a restart found damaged
         self.flush_s = 0.0  # spent in `flush`
 
     def append(self, message: Message, *, frames: Frames | None = None, peer: bytes = b"") -> None:
@@ -104,12 +111,79 @@ class FileJournal:
     def _open(self, path: Path) -> None:
         self._path, self._base = path, base_of(path)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        torn: list[Damage] = []
-        for _ in read_file(path, torn.append):
+        found: list[Damage] = []
+        for _ in read_file(path, found.append):
             pass
-        size = path.stat().st_size
-        self._offset = next((damage.position for damage in torn if damage.torn), size)
+        self.damage = [damage for damage in found if damage.torn]
+        self._offset = self.damage[0].position if self.damage else path.stat().st_size
         os.ftruncate(self._file, self._offset)
+
+    @property
+    def log_bytes(self) -> int:
+        """Of the records since the last snapshot."""
+        return self._offset
+
+    def compact(self, snapshot: Iterable[Message]) -> None:
+        """Put a snapshot of the state in place of everything written so far.
+
+        It is written beside the log and takes its place at once, by its name; only then are the
+        files before it deleted. A kill at any moment leaves one or the other.
+
+        Raises:
+            JournalError: the disk did not take it; what there was is still there.
+        """
+        offset = self.flush()
+        path = self._directory / f"{offset:020d}.snapshot"
+        temporary = path.with_suffix(".partial")
+        try:
+            with temporary.open("wb") as file:
+                for message in snapshot:
+                    file.writelines(record_parts(encode(message)))
+                failpoint("compact_write")
+                file.flush()
+                os.fsync(file.fileno())
+            os.fsync(self._file)
+            log = self._directory / f"{offset:020d}.log"
+            opened = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            failpoint("compact_log")
+            temporary.replace(path)
+            self._sync_directory()
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise self._cannot("write", temporary, error) from error
+        failpoint("compact_switch")
+        os.close(self._file)
+        self._file, self._path, self._base, self._offset = opened, log, offset, 0
+        self._clean()
+        self.num_compactions += 1
+
+    def metrics(self) -> dict[str, float]:
+        files = [*log_files(self._directory), *snapshot_files(self._directory)]
+        return {
+            "journal/bytes": sum(path.stat().st_size for path in files),
+            "journal/records": self.num_records,
+            "journal/flush_s": self.flush_s,
+            "journal/compactions": self.num_compactions,
+            "journal/damaged_records": self.num_damaged,
+        }
+
+    def _clean(self) -> None:
+        """Delete what a snapshot has replaced, and one that was never finished."""
+        for path in self._directory.glob("*.partial"):
+            path.unlink()
+        snapshots = snapshot_files(self._directory)
+        if not snapshots:
+            return
+        start = base_of(snapshots[-1])
+        for path in (*log_files(self._directory), *snapshots):
+            if base_of(path) < start:
+                path.unlink()
+                failpoint("compact_clean")
+
+    def _sync_directory(self) -> None:
+        directory = os.open(self._directory, os.O_RDONLY)
+        os.fsync(directory)
+        os.close(directory)
 
     def _write(self, parts: list[bytes | memoryview]) -> int:
         """Write all of them; returns how many bytes that were."""
@@ -132,10 +206,11 @@ class FileJournal:
         except OSError as error:
             with contextlib.suppress(OSError):  # else the next opening cuts it off
                 os.ftruncate(self._file, self._offset)
-            free = shutil.disk_usage(self._directory).free
-            raise JournalError(
-                f"cannot append to {self._path}: {error.strerror}; {free} bytes are free there"
-            ) from error
+            raise self._cannot("append to", self._path, error) from error
+
+    def _cannot(self, do: str, path: Path, error: OSError) -> JournalError:
+        free = shutil.disk_usage(self._directory).free
+        return JournalError(f"cannot {do} {path}: {error.strerror}; {free} bytes are free there")
 
     def _is_due(self, now: float) -> bool:
         if self._fsync == "interval":
@@ -151,6 +226,9 @@ class NullJournal:
 
     def flush(self) -> int:
         return 0
+
+    def metrics(self) -> dict[str, float]:
+        return {}
 
     def close(self) -> None:
         pass

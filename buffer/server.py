@@ -16,6 +16,7 @@ from buffer.core import BufferCore
 from buffer.journal import FileJournal, Journal, NullJournal
 from buffer.recorder import record_extremes
 from buffer.restore import Replay
+from buffer.snapshot import snapshot
 
 TICK_S = 0.5
 GC_ALLOCATIONS = 50_000  # of containers, between looks for young garbage: there is hardly any
@@ -53,7 +54,7 @@ def serve(role: Role) -> None:
     )
     if config.buffer.journal:
         role.status("starting", "reading the journal")
-        _restore(core, role)
+        _restore(core, role, journal)
     router = Router(role.resolved.buffer_address)
     role.status("running", f"listening on {role.resolved.buffer_address}")
     # Prompts are millions of objects that stay: without this, collections look at all of them.
@@ -77,11 +78,13 @@ def _open_journal(role: Role) -> Journal:
     )
 
 
-def _restore(core: BufferCore, role: Role) -> None:
+def _restore(core: BufferCore, role: Role, journal: Journal) -> None:
+    assert isinstance(journal, FileJournal)
     started = time.monotonic()
-    found: list[Damage] = []
+    found: list[Damage] = list(journal.damage)
     replay = Replay(core)
     replay.run(read_records(role.run_dir.journal, found.append))
+    journal.num_damaged = len(found)
     for damage in found:
         log.error("journal: %s", damage)
     if not replay.num_records and not found:
@@ -100,19 +103,25 @@ def _restore(core: BufferCore, role: Role) -> None:
 
 
 def _loop(core: BufferCore, router: Router, journal: Journal) -> None:
+    buffer = core.config.buffer
+    compacts = buffer.journal_retention == "compact"
     behind = time.monotonic() - core.state.now  # the core's clock goes on where its journal ends
     next_tick = time.monotonic()
     while not core.finished and core.error is None:
         received = router.receive_all(max(0.0, next_tick - time.monotonic()))
         now = time.monotonic()
         outgoing = core.handle_all(received, now - behind) if received else []
-        if now >= next_tick:
+        tick = now >= next_tick
+        if tick:
             outgoing = outgoing + core.tick(now - behind)
             next_tick = now + TICK_S
         journal.flush()  # before anybody hears of it
         failpoint("acknowledge")
         for peer, message in outgoing:
             router.send(peer, message)
+        if tick and compacts and isinstance(journal, FileJournal):
+            if journal.log_bytes > buffer.journal_max_bytes:
+                journal.compact(snapshot(core))
     _drain(router, core)
     if core.error is not None:
         raise core.error

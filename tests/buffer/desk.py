@@ -25,6 +25,9 @@ class ListJournal:
     def append(self, message: Message, **_: Any) -> None:
         self.messages.append(message)
 
+    def metrics(self) -> dict[str, float]:
+        return {}
+
     def flush(self) -> int:
         return len(self.messages)
 

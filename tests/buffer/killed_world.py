@@ -28,6 +28,9 @@ class MemoryJournal:
         offset = len(self.records)
         self.records.append(Record(offset, offset + 1, peer, decode(frames)))
 
+    def metrics(self) -> dict[str, float]:
+        return {}
+
     def flush(self) -> int:
         return len(self.records)
 

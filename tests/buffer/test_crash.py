@@ -41,6 +41,18 @@ def test_killed_at_each_named_place(make: Callable[..., CrashRun]) -> None:
     assert run.log().count("went on from the journal") == len(POINTS)
 
 
+@pytest.mark.slow
+def test_killed_while_it_compacts(make: Callable[..., CrashRun]) -> None:
+    run = make(num_updates=120, buffer={"journal_max_bytes": 4096})
+    for point in ("write", "log", "switch", "clean"):
+        run.start(f"compact_{point}:1")
+        run.wait_for_death()
+    run.start()
+    run.end(whole=False)
+    size = sum(path.stat().st_size for path in run.run_dir.journal.glob("*.log"))
+    assert size < 2**18, "what the snapshots replaced is still there"
+
+
 def killed_at_random(run: CrashRun, num_kills: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     run.start()

@@ -179,6 +179,39 @@ def test_a_mark_inside_of_a_record_is_no_record(path: Path) -> None:
     assert contents(path) == [plain(tricky), EXPECTED[0]]
 
 
+def test_a_snapshot_takes_the_place_of_what_was_before_it(path: Path) -> None:
+    journal = FileJournal(path)
+    for message in MESSAGES:
+        journal.append(message)
+    before = journal.flush()
+    journal.compact(MESSAGES[:1])
+    assert contents(path) == EXPECTED[:1] and journal.log_bytes == 0
+    journal.append(MESSAGES[2])
+    after = journal.flush()
+    assert contents(path) == [EXPECTED[0], EXPECTED[2]]
+    assert sorted(file.name for file in path.iterdir()) == [
+        f"{before:020d}.log", f"{before:020d}.snapshot", "lock",
+    ]  # fmt: skip
+    sizes = [file.stat().st_size for file in path.iterdir()]
+    assert journal.metrics()["journal/bytes"] == sum(sizes)
+    journal.close()
+    journal = FileJournal(path)
+    journal.append(MESSAGES[1])
+    assert journal.flush() > after  # offsets go on
+    journal.close()
+    assert contents(path) == [EXPECTED[0], EXPECTED[2], EXPECTED[1]]
+
+
+def test_an_unfinished_snapshot_changes_nothing(path: Path) -> None:
+    offset = written(path, MESSAGES)[-1]
+    (path / f"{offset:020d}.partial").write_bytes(b"half")
+    (path / f"{offset:020d}.log").touch()  # as a kill leaves it that came before the renaming
+    assert contents(path) == EXPECTED
+    assert written(path, MESSAGES[:1])[0] > offset
+    assert contents(path) == [*EXPECTED, EXPECTED[0]]
+    assert not list(path.glob("*.partial"))
+
+
 FULL = """
 import sys
 from pathlib import Path
