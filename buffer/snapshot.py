@@ -54,6 +54,7 @@ def snapshot(core: BufferCore) -> Iterator[Message]:
         "shipped": [shipped.peer, shipped.number, shipped.batch_id] if shipped else None,
         "curriculum": _packed(state.curriculum.state_dict(), arrays),
         "drawing": _packed(state.drawing.state_dict(), arrays),
+        "selection": _packed(state.stats.selection.state_dict(), arrays),
     }
     yield Message("snapshot", values, {"data": _joined(arrays)})
     rollouts = {r.rollout_id: (r, item.prompt_index) for item in items.values()
@@ -168,6 +169,7 @@ class SnapshotReader:
         state.now, state.finishing = values["now"], values["finishing"]
         state.curriculum.load_state_dict(_unpacked(values["curriculum"], data))
         state.drawing.load_state_dict(_unpacked(values["drawing"], data), self._items)
+        state.stats.selection.load_state_dict(_unpacked(values["selection"], data))
         state.stats.tokens_received = values["tokens_received"]
         self._core.shipped = Shipped(*values["shipped"]) if values["shipped"] else None
         state.evals.due, state.evals.last = values["evals"]
