@@ -28,7 +28,7 @@ class SuccessConfig:
         50.0, ge=0, doc="versions in which what was seen loses half of its weight; 0: it never does"
     )
     level_prior: float = opt(
-        0.0, ge=0, doc="trials that the success of a prompt's level counts for before its own"
+        8.0, ge=0, doc="trials that the success of a prompt's level counts for before its own"
     )
     estimate: Literal["thompson", "mean"] = opt(
         "thompson", doc="what components score: a draw from the posterior, or its mean"

@@ -37,6 +37,14 @@ class IndexQueue:
         self._size -= 1
         return index
 
+    def remove(self, index: int) -> None:
+        """Take one out: the first, unless a journal that lost records says otherwise."""
+        if self.first == index:
+            self.pop()
+        else:
+            indices = self.to_array()
+            self.load(indices[indices != index])
+
     def to_array(self) -> NDArray[np.int32]:
         """From first to last."""
         return np.roll(self._ring, -self._start)[: self._size].copy()

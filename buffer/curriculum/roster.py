@@ -62,8 +62,7 @@ class Roster:
         """A group of the prompt is in flight; a retired one leaves the queue for it."""
         status = self._status.item(prompt)
         if status == _RETIRED:
-            assert self.retired.first == prompt, "only the oldest is reviewed"
-            self.retired.pop()
+            self.retired.remove(prompt)
             self._status[prompt] = Status.IN_REVIEW
         count = self.in_flight[prompt] = self.in_flight.get(prompt, 0) + 1
         if count == 1:

@@ -29,3 +29,13 @@ def test_memory_is_that_of_the_arrays_each_once(script: Callable[[str], ModuleTy
     options = module.compose(["curriculum=thompson"]).curriculum
     mixture = module.Mixture(options, np.arange(1000) % 5, seed=0)
     assert module.array_bytes(mixture) - (12 + 10 + 5 + 1 + 8) * 1000 < 500
+
+
+def test_the_made_up_learner_learns_from_every_setting(
+    script: Callable[[str], ModuleType], last_line: Callable[..., dict[str, Any]]
+) -> None:
+    module = script("curriculum_toy")
+    rows = last_line(module, "--quick", "--prompts", "60")["settings"]
+    assert rows.keys() == module.SETTINGS.keys()
+    assert all(0 < row["zero_variance"] < 1 for row in rows.values())
+    assert all(row["last_success"] >= row["mean_success"] for row in rows.values())

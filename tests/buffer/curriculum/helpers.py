@@ -11,8 +11,10 @@ from buffer.curriculum import Outcome
 from buffer.curriculum.mixture import Mixture
 
 
-def make_mixture(labels: Sequence[int] | int, seed: int = 0, **options: Any) -> Mixture:
-    """A curriculum over prompts with these labels, or over so many of one label."""
+def make_mixture(labels: Any, seed: int = 0, **options: Any) -> Mixture:
+    """A curriculum over prompts with these labels, or over so many of one label; of each prompt
+    only its own groups are known, unless options say otherwise."""
+    options["success"] = {"level_prior": 0.0, **options.get("success", {})}
     config = build(Config, {"curriculum": options}).curriculum
     return Mixture(config, np.asarray([1] * labels if isinstance(labels, int) else labels), seed)
 

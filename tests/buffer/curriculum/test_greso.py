@@ -5,6 +5,8 @@ import pytest
 
 from async_r1.config_curriculum import GresoConfig
 from buffer.curriculum.greso import Greso
+from buffer.curriculum.roster import Roster
+from buffer.curriculum.walk import Walk
 from tests.buffer.curriculum.helpers import check_frequencies, counts, make_mixture, outcome
 
 
@@ -76,3 +78,24 @@ def test_the_walk_keeps_the_rate_of_each_prompt() -> None:
             mixture.opened(prompt, 0)
             mixture.observe(outcome(prompt, right))
     check_frequencies(counts(mixture, 1750), [0.5, 0.25, 1.0])
+
+
+def test_a_walk_asks_the_gate_once_for_each_place() -> None:
+    """What it let through stays the next, also in a restored walk, whatever it would say later."""
+    open_ = True
+
+    def passes(prompts: np.ndarray, key: int) -> np.ndarray:
+        return np.full(len(prompts), open_)
+
+    def walk() -> Walk:
+        return Walk(Roster(9), seed=0, skip_in_flight=True, passes=passes)
+
+    first, restored = walk(), walk()
+    expected = first.next()
+    assert expected is not None
+    open_ = False
+    restored.load_state_dict(first.state_dict())
+    assert first.next() == restored.next() == expected
+    assert walk().next() is None
+    first.opened(expected)
+    assert first.next() is None

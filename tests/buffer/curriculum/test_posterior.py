@@ -37,7 +37,9 @@ def test_it_is_the_rule_of_mopps_with_forgetting_by_distance() -> None:
     """a <- l a + (1 - l) a0 + s with l = lambda^(D / H), and the same once more when it is read."""
     lam, horizon, a0, b0 = 0.7, 12.0, 1.0, 1.0
     half_life = horizon * np.log(0.5) / np.log(lam)
-    posterior = Posterior(np.zeros(3, np.uint8), 1, SuccessConfig(half_life=half_life))
+    posterior = Posterior(
+        np.zeros(3, np.uint8), 1, SuccessConfig(half_life=half_life, level_prior=0.0)
+    )
     a, b, last = a0, b0, 0
     for successes, trials, version in [(3, 8, 2), (8, 8, 5), (0, 8, 5), (1, 4, 30)]:
         posterior.add(1, successes, trials, version)
