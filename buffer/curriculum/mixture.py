@@ -204,8 +204,7 @@ class Mixture:
             "greso": self._greso.state_dict() if self._greso else {},
             "components": {c.name: c.state_dict() for c in self._components},
             "pending": [list(astuple(outcome)) for outcome in self._pending],
-            "recent": self._recent.state_dict(),
-            "skipped_frac": self._skipped_frac,
+            "recent": {**self._recent.state_dict(), "skipped_frac": self._skipped_frac},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -238,4 +237,4 @@ class Mixture:
         self._pending = [Outcome(**dict(zip(Outcome.__slots__, row, strict=True)))
                          for row in state["pending"]]  # fmt: skip
         self._recent.load_state_dict(state["recent"])
-        self._skipped_frac = float(state["skipped_frac"])
+        self._skipped_frac = float(state["recent"]["skipped_frac"])

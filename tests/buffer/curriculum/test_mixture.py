@@ -20,7 +20,8 @@ ALL = dict.fromkeys(
     1.0,
 )  # fmt: skip
 GATES: dict[str, Any] = {
-    "retire": {"threshold": 0.8, "trials": 10, "review": 0.3},
+    # No share of so few trials is the threshold, nor any weight: rounding cannot decide.
+    "retire": {"threshold": 0.80037, "trials": 10.0013, "review": 0.3},
     "greso": {"enabled": True, "groups": 3},
 }
 SIZE = 12
@@ -83,7 +84,7 @@ def plain(value: Any) -> Any:
 @given(st.integers(0, 10_000))
 def test_lockstep_with_a_slow_twin(seed: int) -> None:
     mixture = everything(seed)
-    twin = Twin(SIZE, half_life=4.0, threshold=0.8, trials=10)
+    twin = Twin(SIZE, half_life=4.0, threshold=0.80037, trials=10.0013)
     run = Run(mixture, seed)
     for _ in range(120):
         done = len(run.log)
@@ -155,7 +156,7 @@ def test_a_replay_of_what_happened_goes_on_alike(seed: int) -> None:
         getattr(replayed, kind)(*values)
     states = [plain(mixture.state_dict()) for mixture in (run.mixture, replayed)]
     for state in states:
-        del state["recent"], state["skipped_frac"]
+        del state["recent"]
     assert states[0] == states[1]
     assert run.mixture.sample(4, 99).tolist() == replayed.sample(4, 99).tolist()
 
