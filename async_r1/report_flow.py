@@ -117,6 +117,17 @@ def waiting(view: RunView, s: Summary) -> str:
     return text
 
 
+def journal(view: RunView) -> str:
+    """What the run can be resumed from, and how large it was."""
+    size = view.latest_of("buffer", "journal/bytes")
+    if not size:
+        return ""
+    compactions = view.latest_of("buffer", "journal/compactions")
+    times = f", after {count(compactions)} {plural('compaction', compactions)}"
+    end = times if compactions else ""
+    return f"The journal had {size / 2**20:,.1f} MiB at the end{end}."
+
+
 def _total(view: RunView, name: str) -> int:
     """Sum of what the buffer counts anew in every row."""
     return int(sum(row.get(name) or 0 for row in view.streams.get("buffer", [])))

@@ -10,7 +10,7 @@ from typing import Any
 
 from async_r1.errors import RunDirError
 from async_r1.formatting import UNKNOWN, count, duration, plural
-from async_r1.report_flow import left_out, staleness, trained_share, waiting
+from async_r1.report_flow import journal, left_out, staleness, trained_share, waiting
 from async_r1.report_outcome import accuracy, lengths, levels
 from async_r1.report_warnings import warnings
 from async_r1.run_dir import read_json
@@ -24,6 +24,7 @@ def words_section(view: RunView, summary: Summary) -> str:
         [what(view, summary), control(view)],
         [accuracy(view, summary), levels(summary), lengths(view, summary)],
         [staleness(view, summary), left_out(view), trained_share(summary), waiting(view, summary)],
+        [journal(view)],
     ]
     body = "".join(
         f"<p>{_html(' '.join(filter(None, sentences)))}</p>"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from async_r1.report import write_report
-from async_r1.report_flow import left_out, staleness, trained_share, waiting
+from async_r1.report_flow import journal, left_out, staleness, trained_share, waiting
 from async_r1.report_outcome import accuracy, lengths, levels
 from async_r1.report_words import code, command, control, what, words_section
 from async_r1.run_dir import RunDir, write_json
@@ -279,6 +279,23 @@ def test_who_waited(make: Make, mode: str, actor: float, learner: float, said: s
 
 def test_waiting_that_is_not_recorded(make: Make) -> None:
     assert waiting(*make(learner=[{"step": 1, "learner/idle_frac": 0.1}])) == ""
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"journal/bytes": 3 << 20}, "The journal had 3.0 MiB at the end."),
+        (
+            {"journal/bytes": 5 << 19, "journal/compactions": 1},
+            "The journal had 2.5 MiB at the end, after 1 compaction.",
+        ),
+        ({"journal/bytes": 0}, ""),
+        ({}, ""),
+    ],
+)
+def test_how_large_the_journal_was(make: Make, row: dict[str, Any], said: str) -> None:
+    view, _ = make(buffer=[{"journal/bytes": 7}, row] if row else [])
+    assert journal(view) == said
 
 
 def test_the_command_and_its_code(make: Make) -> None:
