@@ -24,6 +24,8 @@ from async_r1.journal_format import (
 )
 from async_r1.journal_lines import DrawLine, GroupLine, LeaseLine, RolloutLine, StepLine
 
+_ATTEMPTS = 3
+
 
 class History:
     """All that the records told."""
@@ -219,12 +221,17 @@ def read_history(directory: Path, *, texts: bool = False) -> History:
     snapshot before it, if there are older ones no more.
 
     Raises:
-        JournalError: there is no journal.
+        JournalError: there is no journal, or it is gone whenever one looks.
     """
-    history = History(texts=texts)
-    for record in _records(directory, history):
-        history.add(record)
-    return history
+    for _ in range(_ATTEMPTS):
+        history = History(texts=texts)
+        try:
+            for record in _records(directory, history):
+                history.add(record)
+            return history
+        except FileNotFoundError:  # a live run compacted it meanwhile
+            continue
+    raise JournalError(f"{directory} is compacted faster than it can be read")
 
 
 def _records(directory: Path, history: History) -> Iterator[Record]:
@@ -238,6 +245,6 @@ def _records(directory: Path, history: History) -> Iterator[Record]:
     for path in chain(before, logs):
         try:
             yield from read_file(path, damaged.append, last=path == history.files[-1])
-        except (JournalError, OSError) as error:  # compacted away meanwhile, or another version's
+        except JournalError as error:  # another version's
             history.problems.append(f"{path}: {error}")
     history.problems += [str(damage) for damage in damaged]

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from async_r1.errors import JournalError
+from async_r1.tasks.protocol import Prompt
 from async_r1.types import FinishReason, Segment, SegmentStatus, VersionSpan
 from async_r1.wire import Message
 from buffer.core import BufferCore, Shipped
@@ -65,9 +66,10 @@ def snapshot(core: BufferCore) -> Iterator[Message]:
         yield _rollout_record(rollout, prompt_index)
     for group in book.groups.values():
         members = [rollout.rollout_id for rollout in group.members]
-        yield Message("kept_group", {n: getattr(group, n) for n in _GROUP} | {"members": members})
+        fields = {name: getattr(group, name) for name in _GROUP} | _named(group.prompt)
+        yield Message("kept_group", {**fields, "members": members})
     for item_id, item in items.items():
-        fields = {name: getattr(item, name) for name in _ITEM}
+        fields = {name: getattr(item, name) for name in _ITEM} | _named(item.prompt)
         members = [rollout.rollout_id for rollout in item.rollouts]
         numbers = [item.rewards, item.advantages, item.task_rewards]
         yield Message(
@@ -177,6 +179,11 @@ class SnapshotReader:
             state.book.next_rollout = values["eval_rollouts"][0]
             self._core.actor_side.open_eval()
         state.book.next_group, state.book.next_rollout = values["next_ids"]
+
+
+def _named(prompt: Prompt) -> dict[str, Any]:
+    """For a person who reads it: `prompt_index` is enough for a restart."""
+    return {"prompt_id": prompt.prompt_id, "level": prompt.level}
 
 
 def _rollout_record(rollout: Rollout, prompt_index: int) -> Message:

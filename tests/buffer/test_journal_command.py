@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from async_r1 import cli
+from async_r1 import cli, journal_history
 from async_r1.journal_history import read_history
 from async_r1.journal_tables import Tables
 from async_r1.run_dir import RunDir, write_json
@@ -17,6 +17,7 @@ from async_r1.schema import to_dict
 from async_r1.types import LeaseKind
 from buffer.fates import Fate
 from buffer.journal import FileJournal
+from buffer.snapshot import snapshot
 from tests.buffer.fakes import make_config
 from tests.buffer.simulation import World
 
@@ -153,6 +154,40 @@ def test_fates_agree_with_the_accounting_of_the_buffer(simulated: tuple[World, R
     )
     assert found["trained"] == both > 0
     assert found["kept"] == row["selection/waiting_rollouts"]
+
+
+def test_after_a_compaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a reader is at it, too: it begins again with the snapshot."""
+    world, run = journaled_world(
+        tmp_path / "RUN", 3, "mask", sampler="uniform", max_times_sampled=3
+    )
+    live = world.core.state.journal
+    assert isinstance(live, FileJournal)
+    read_file, missing = journal_history.read_file, []
+
+    def compacted_first(path: Path, *args: Any, **kwargs: Any) -> Any:
+        if not missing:
+            missing.append(path)
+            live.compact(snapshot(world.core))
+        return read_file(path, *args, **kwargs)
+
+    monkeypatch.setattr(journal_history, "read_file", compacted_first)
+    tables = tables_of(run)
+    assert missing and not missing[0].exists()
+    rollouts = {row["rollout_id"]: row for row in tables.rows("rollouts")}
+    open_ones = world.core.book.rollouts.items()
+    kept = [(r.rollout_id, r) for g in world.core.drawing.items().values() for r in g.rollouts]
+    assert open_ones and kept
+    for rollout_id, rollout in (*open_ones, *kept):
+        row = rollouts[rollout_id]
+        assert (row["prompt_id"], row["level"]) == (rollout.prompt.prompt_id, rollout.prompt.level)
+        assert (row["num_tokens"], row["rewards"]) == (rollout.num_tokens, rollout.rewards)
+    assert all(rollouts[rollout_id]["fate"] in ("kept", "trained") for rollout_id, _ in kept)
+    before = len(world.batches)
+    world.run(world.step + 5)
+    live.flush()
+    batches = {row["batch_id"] for row in tables_of(run).rows("trained")}
+    assert batches == {batch.batch_id for batch in world.batches[before:]}
 
 
 def test_sql_over_a_live_run(
