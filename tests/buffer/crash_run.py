@@ -144,8 +144,8 @@ class CrashRun:
         self.done = threading.Event()
         self.failed: list[BaseException] = []
         self.process: subprocess.Popen[bytes] | None = None
-        self._threads = [threading.Thread(target=self._guard, args=(self._learn,))]
-        self._threads += [
+        self.threads = [threading.Thread(target=self._guard, args=(self._learn,))]
+        self.threads += [
             threading.Thread(target=self._guard, args=(self._act, i))
             for i in range(self.config.actors.count)
         ]
@@ -156,8 +156,8 @@ class CrashRun:
         env = {**os.environ, VARIABLE: failpoint}
         with self.run_dir.log("buffer").open("ab") as output:
             self.process = subprocess.Popen(command, stderr=output, env=env)
-        if self._threads[0].ident is None:
-            for thread in self._threads:
+        if self.threads[0].ident is None:
+            for thread in self.threads:
                 thread.start()
 
     @property
@@ -183,7 +183,7 @@ class CrashRun:
 
     def end(self, *, whole: bool = True) -> None:
         """To the end of the run, and the checks of what is left; `whole`: of the whole journal."""
-        for thread in self._threads:
+        for thread in self.threads:
             thread.join(DEADLINE_S)
         assert not self.failed, (self.failed, self.log())
         assert self.buffer.wait(DEADLINE_S) == 0, self.log()
@@ -200,7 +200,7 @@ class CrashRun:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
-        for thread in self._threads:
+        for thread in self.threads:
             if thread.ident is not None:
                 thread.join(DEADLINE_S)
 

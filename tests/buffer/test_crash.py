@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from async_r1.journal_format import read_records
+from async_r1.metrics import read_rows
 from tests.buffer.crash_run import CrashRun
 
 pytestmark = pytest.mark.timeout(600)
@@ -75,3 +77,26 @@ def test_killed_at_ten_moments(make: Callable[..., CrashRun]) -> None:
 @pytest.mark.soak
 def test_killed_at_a_hundred_moments(make: Callable[..., CrashRun]) -> None:
     killed_at_random(make(num_updates=500), 100, seed=1)
+
+
+@pytest.mark.slow
+def test_a_flipped_byte_is_found_and_said(make: Callable[..., CrashRun]) -> None:
+    """In the middle of what a killed buffer wrote; and half a record at its end."""
+    run = make(num_updates=20)
+    run.start("write:60")
+    run.wait_for_death()
+    (log,) = run.run_dir.journal.glob("*.log")
+    data = bytearray(log.read_bytes())
+    records = [r for r in read_records(run.run_dir.journal) if r.message.kind == "segment"]
+    hit = records[len(records) // 2]
+    data[(hit.offset + hit.end) // 2] ^= 0x10
+    log.write_bytes(data)
+    run.start()
+    for thread in run.threads:
+        thread.join(60)
+    said = run.log()
+    assert f"{log}: a torn end at byte" in said
+    assert f"{log}: damage at byte {hit.offset}, {hit.end - hit.offset} bytes" in said
+    assert "damaged places: 2" in said
+    assert not run.failed and len(run.ledger.batch_ids) == 20
+    assert read_rows(run.run_dir.metrics_file("buffer"))[-1]["journal/damaged_records"] == 2
