@@ -66,6 +66,18 @@ def get(message: Message, name: str, kind: type[T]) -> T:
     return value
 
 
+def get_int(message: Message, name: str, least: int = 0, most: int = _MAX_INT32) -> int:
+    """An integer of a message, in [least, most]; by default what arrays of int32 can hold.
+
+    Raises:
+        WireError: it is absent, of another type or outside.
+    """
+    value = get(message, name, int)
+    if not least <= value <= most:
+        raise WireError(f"{message.kind}.{name} must be in [{least}, {most}], got {value}")
+    return value
+
+
 def write_segment(segment: Segment) -> Message:
     """The `segment` message."""
     values = {

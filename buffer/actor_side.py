@@ -9,7 +9,7 @@ import numpy as np
 from async_r1.channels import peer_name
 from async_r1.errors import ProtocolError, Refusal
 from async_r1.failpoints import failpoint
-from async_r1.messages import get, read_score, read_segment
+from async_r1.messages import get_int, read_score, read_segment
 from async_r1.types import LeaseKind, SegmentStatus
 from async_r1.wire import Message
 from buffer.curriculum import outcome_of
@@ -19,6 +19,8 @@ from buffer.rollout import Rollout, RolloutState, Verdict
 from buffer.state import BufferState
 
 log = logging.getLogger("buffer")
+
+MAX_FREE_SLOTS = 65_536  # that an actor may have: no message may lease without end
 
 Leases = Set[tuple[int, int]]  # rollout_id, lease_epoch
 
@@ -118,7 +120,8 @@ class ActorSide:
         schedule.running = Evaluation(rollouts, self._state.now)
 
     def _on_lease_request(self, peer: bytes, message: Message) -> None:
-        free, received = get(message, "free_slots", int), get(message, "leases_received", int)
+        free = get_int(message, "free_slots", -MAX_FREE_SLOTS, MAX_FREE_SLOTS)
+        received = get_int(message, "leases_received")
         granting = self._state.granting
         if peer not in granting.actors:  # forgotten after a silence, or this is a new buffer
             self._state.send(peer, "rejoin")

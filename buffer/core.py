@@ -23,7 +23,7 @@ from async_r1.errors import (
     WireError,
 )
 from async_r1.failpoints import failpoint
-from async_r1.messages import get, read_surprise, write_batch, write_error
+from async_r1.messages import get, get_int, read_surprise, write_batch, write_error
 from async_r1.tasks.protocol import Task
 from async_r1.wire import Message
 from buffer.actor_side import ActorSide
@@ -164,9 +164,9 @@ class BufferCore:
     def _on_hello(self, peer: bytes, message: Message) -> None:
         role = get(message, "role", str)
         if role == "actor":
-            index = get(message, "index", int)
+            index = get_int(message, "index")
             if "vocab_size" in message.values:
-                self._state.set_vocab_size(get(message, "vocab_size", int))
+                self._state.set_vocab_size(get_int(message, "vocab_size", 1))
             self._actors.joined(peer, index, _leases(message))
         elif role == "learner":
             self._state.learners.add(peer)
@@ -177,7 +177,7 @@ class BufferCore:
         self._state.outbox.append((peer, _numbered(welcome, message.values.get("request"))))
 
     def _on_batch_request(self, peer: bytes, message: Message) -> None:
-        version = get(message, "policy_version", int)
+        version = get_int(message, "policy_version")
         if version < self.version:
             raise ProtocolError(f"batch_request for version {version} after {self.version}")
         number = _number(message)
@@ -191,7 +191,7 @@ class BufferCore:
         self._state.may_draw = True
 
     def _on_step_done(self, peer: bytes, message: Message) -> None:
-        version = get(message, "policy_version", int)
+        version = get_int(message, "policy_version")
         if version < self.version:
             raise ProtocolError(f"step_done for version {version} after {self.version}")
         published = version > self.version
@@ -226,8 +226,8 @@ class BufferCore:
         Raises:
             WireError: it does not say so.
         """
-        step, version = get(message, "step", int), get(message, "policy_version", int)
-        batch_id, surprise = get(message, "batch_id", int), read_surprise(message)
+        step, version = get_int(message, "step"), get_int(message, "policy_version")
+        batch_id, surprise = get_int(message, "batch_id"), read_surprise(message)
         self.drawing.acknowledged(batch_id)
         self.drawing.surprised(*surprise)
         self._asked_at = self._state.now
@@ -372,7 +372,7 @@ class BufferCore:
 
 def _number(message: Message) -> int:
     """Of a request, by which its answer is known and a repetition told; 0: it has none."""
-    return get(message, "request", int) if "request" in message.values else 0
+    return get_int(message, "request") if "request" in message.values else 0
 
 
 def _numbered(message: Message, number: object) -> Message:
