@@ -13,7 +13,8 @@ column make an environment of its own and name it,
 
 `batch` is everything that the buffer does for a batch of the demo's size by priority, assembly of
 its tokens and metrics included; `step` is one optimizer step of the nano model on such a batch.
-Every side runs in a process of its own, one thread, in turn with the others.
+Every side runs in a process of its own, one thread, in turn with the others. `batch` and `step` are
+CPU time of their thread, so that what else the machine does lengthens neither.
 """
 
 import json

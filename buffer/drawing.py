@@ -105,7 +105,7 @@ class Drawing:
         count, slots = self.admission.draw_size(), self.admission.groups_per_draw
         if not count or not self.table.rate_limiter.can_sample(slots):
             return None
-        if self.staleness.must_wait(self._left_behind(version, live)):
+        if self._must_wait(version, live):
             if self._waited_for != self._num_batches:
                 self._waited_for = self._num_batches
                 self._stats.counts["staleness/draws_waited"] += 1
@@ -123,7 +123,7 @@ class Drawing:
             info={
                 **self._stats.take_draw_info(),
                 **sampled,
-                "groups/usable": len({item.group_id for item in self.table.items().values()}),
+                "groups/usable": self._num_groups,
             },
             beta=self._beta(version),
         )
@@ -236,7 +236,7 @@ class Drawing:
             return f"{missing} more groups to close; {len(live)} are live"
         if missing := -(-int(self.table.rate_limiter.num_missing) // self._slots):
             return f"{missing} more groups to close before the first batch (buffer.min_size)"
-        if self.staleness.must_wait(self._left_behind(version, live)):
+        if self._must_wait(version, live):
             return f"overdue groups among {len(live)} live ones (staleness.overdue=wait)"
         return "inserts: the sampling ratio is at its tolerance"
 
@@ -262,9 +262,8 @@ class Drawing:
         return True, ""
 
     def metrics(self) -> dict[str, Any]:
-        kept = {item.group_id for item in self.table.items().values()}
         return {
-            "groups/kept": len(kept),
+            "groups/kept": self._num_groups,
             "buffer/size": len(self.table),
             "buffer/samples_per_insert": self.table.rate_limiter.ratio,
             "buffer/barren_quotas": self._barren_quotas,
@@ -298,6 +297,13 @@ class Drawing:
         self.table.load_state_dict(state["table"], items)
         self.priorities.load_state_dict(state["priorities"])
         self.outstanding.load_state_dict(state["outstanding"], items)
+
+    @property
+    def _num_groups(self) -> int:
+        """Groups with an item in the table."""
+        if not self._by_rollout:
+            return len(self.table)
+        return len({item_id // self._slots for item_id in self.table.items()})
 
     def _take(
         self, batch_id: int, version: int, item_ids: list[int], probs: list[float]
@@ -361,6 +367,11 @@ class Drawing:
             first + rollout.member: group.of_member(row)
             for row, rollout in enumerate(group.rollouts)
         }
+
+    def _must_wait(self, version: int, live: list[Group]) -> bool:
+        """Whether a draw must wait for a live group; looks at the table only if it might."""
+        waits = bool(live) and self.staleness.overdue == "wait"
+        return waits and self.staleness.must_wait(self._left_behind(version, live))
 
     def _left_behind(self, version: int, live: list[Group]) -> Iterator[Left]:
         """In lease order, what a draw now would leave behind, and when its turn comes."""
