@@ -119,6 +119,11 @@ BUFFER = (
         "admission/blocked_frac", "share", "of the time, with a slot free and no group admitted"
     ),
     Metric("leases/granted", "leases", "since the last row"),
+    Metric("leases/waiting", "rollouts", "suspended, and not leased again yet"),
+    Metric(
+        "leases/max_wait_versions", "versions", "that one waited; at most eta + 1 in fifo order"
+    ),
+    Metric("leases/max_wait_leases", "leases", "that others got while one waited"),
     Metric("leases/revoked", "segments", "refused because their lease had ended"),
     Metric("wire/rejected", "messages", "that were malformed or contradictory"),
     Metric("wire/rejected/<reason>", "messages", "of them, those of one reason; absent if none"),

@@ -363,6 +363,7 @@ class BufferCore:
             "admission/blocked_frac": self.granting.take_blocked_s(now) / elapsed,
             **self.stats.take_row(),
             **self.stats.selection.take_row(self.version),
+            **self.book.waits.take(self.version),
             **self.drawing.metrics(),
             **self.curriculum.metrics(),
             **self._state.journal.metrics(),

@@ -6,7 +6,8 @@ from async_r1.tasks.protocol import Prompt
 from async_r1.types import EVAL_GROUP, LeaseKind
 from buffer.groups import Group
 from buffer.lease_queue import LeaseQueue, Rank
-from buffer.rollout import Rollout
+from buffer.rollout import Rollout, RolloutState
+from buffer.waits import Waits
 
 
 class LeaseBook:
@@ -20,6 +21,7 @@ class LeaseBook:
         self.next_group = 0
         self.rollouts: dict[int, Rollout] = {}
         self.groups: dict[int, Group] = {}
+        self.waits = Waits()
         self._queue = LeaseQueue(self.rollouts)
         self._last_holder: dict[int, bytes] = {}  # rollout id: who leased it last
         self._held: dict[bytes, set[int]] = {}  # the same the other way round
@@ -101,6 +103,7 @@ class LeaseBook:
             rollout.settle()
             del self.rollouts[rollout.rollout_id]
             self._let_go(rollout.rollout_id)
+            self.waits.left(rollout.rollout_id)
 
     def close_group(self, group_id: int) -> None:
         self.close(self.groups.pop(group_id).members)
@@ -138,6 +141,7 @@ class LeaseBook:
 
     def _leased(self, rollout: Rollout) -> None:
         assert rollout.holder is not None
+        self.waits.leased(rollout.rollout_id, rollout.leased_version)
         self._let_go(rollout.rollout_id)
         self._last_holder[rollout.rollout_id] = rollout.holder
         self._held.setdefault(rollout.holder, set()).add(rollout.rollout_id)
@@ -145,6 +149,8 @@ class LeaseBook:
     def _freed(self, rollout: Rollout) -> None:
         if rollout.can_lease:
             self._queue.push(rollout)
+        if rollout.state is RolloutState.SUSPENDED and rollout.kind is not LeaseKind.EVAL:
+            self.waits.suspended(rollout.rollout_id, rollout.suspended_version)
 
     def _let_go(self, rollout_id: int) -> None:
         holder = self._last_holder.pop(rollout_id, None)

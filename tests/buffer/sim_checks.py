@@ -95,6 +95,8 @@ def check_accounting(world: "World") -> None:
     for stream, row in world.rows:
         if stream == "buffer":
             counts.update({k: v for k, v in row.items() if k.startswith(COUNTED)})
+            if world.config.buffer.max_times_sampled == 1:
+                assert row["leases/max_wait_versions"] <= world.config.staleness.eta + 1
     counts.update(world.core.stats.counts)
     if world.config.buffer.item == "rollout":
         return
