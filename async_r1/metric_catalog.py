@@ -120,9 +120,7 @@ BUFFER = (
     ),
     Metric("leases/granted", "leases", "since the last row"),
     Metric("leases/waiting", "rollouts", "suspended, and not leased again yet"),
-    Metric(
-        "leases/max_wait_versions", "versions", "that one waited; at most eta + 1 in fifo order"
-    ),
+    Metric("leases/max_wait_versions", "versions", "one waited; fifo: at most eta + 1"),
     Metric("leases/max_wait_leases", "leases", "that others got while one waited"),
     Metric("leases/revoked", "segments", "refused because their lease had ended"),
     Metric("wire/rejected", "messages", "that were malformed or contradictory"),

@@ -7,6 +7,8 @@ from itertools import pairwise
 from async_r1.config import Config
 from async_r1.config_buffer import PriorityConfig
 
+SEGMENT_BYTES = 9  # of a token in a segment: its id, its log-prob, its mask
+
 
 def groups(config: Config) -> Iterator[str]:
     buffer, learner = config.buffer, config.learner
@@ -21,6 +23,18 @@ def groups(config: Config) -> Iterator[str]:
             f"got {buffer.min_rollouts}"
         )
     yield from _screening(config)
+    yield from _capacity(config)
+    if learner.groups_per_update * buffer.group_size < learner.ranks:
+        yield (
+            f"learner.ranks must be <= learner.groups_per_update * buffer.group_size="
+            f"{learner.groups_per_update * buffer.group_size}, got {learner.ranks}: some would "
+            f"have nothing to train"
+        )
+
+
+def _capacity(config: Config) -> Iterator[str]:
+    """What must fit at once: a draw's groups in the table, a segment in the credit."""
+    buffer, learner, actors = config.buffer, config.learner, config.actors
     if buffer.max_size < learner.groups_per_update:
         yield (
             f"buffer.max_size must be >= learner.groups_per_update={learner.groups_per_update}, "
@@ -31,11 +45,20 @@ def groups(config: Config) -> Iterator[str]:
             f"buffer.min_size must be <= buffer.max_size={buffer.max_size}, got {buffer.min_size}: "
             f"the table would give groups up before the first batch"
         )
-    if learner.groups_per_update * buffer.group_size < learner.ranks:
+    of_version = learner.groups_per_update * learner.updates_per_publish
+    if config.mode == "sync" and buffer.max_size < of_version:
         yield (
-            f"learner.ranks must be <= learner.groups_per_update * buffer.group_size="
-            f"{learner.groups_per_update * buffer.group_size}, got {learner.ranks}: some would "
-            f"have nothing to train"
+            f"buffer.max_size must be >= learner.groups_per_update * learner.updates_per_publish="
+            f"{of_version} with mode=sync, got {buffer.max_size}: nothing trains before all groups "
+            f"of a version have closed"
+        )
+    prompt = config.model.max_length - config.task.max_new_tokens
+    segment = SEGMENT_BYTES * min(actors.segment_tokens, config.task.max_new_tokens) + 4 * prompt
+    if actors.credit_bytes < segment:
+        yield (
+            f"actors.credit_bytes must be >= {SEGMENT_BYTES} * actors.segment_tokens + 4 * (model."
+            f"max_length - task.max_new_tokens)={segment}, got {actors.credit_bytes}: each segment "
+            f"would wait until the one before is acknowledged"
         )
 
 

@@ -9,6 +9,11 @@ from async_r1.errors import ConfigError
 from async_r1.rules import check, check_sft
 from async_r1.schema import build
 
+LONG = {
+    "task": {"max_new_tokens": 8192},
+    "model": {"path": "m", "max_length": 9000},
+    "learner": {"micro_batch_tokens": 9000},
+}
 MODEL = {"path": "some/model"}
 SYNC = {"mode": "sync", "staleness": {"eta": 0}}
 PHASES: dict[str, Any] = {"phases": [{"updates": 3, "styles": {"careful": 1.0}}]}
@@ -84,6 +89,19 @@ def test_these_can_be_launched(values: dict[str, Any]) -> None:
                 "buffer": {"refill_max": 8, "keep_zero_variance": True},
             },
             "curriculum.screen=4 needs buffer.keep_zero_variance=false",
+        ),
+        (
+            {
+                "mode": "sync",
+                "staleness": {"eta": 0},
+                "buffer": {"max_size": 63},
+                "learner": {"updates_per_publish": 2},
+            },
+            "buffer.max_size must be >= learner.groups_per_update * learner.updates_per_publish=64",
+        ),
+        (
+            {"actors": {"credit_bytes": 65536, "segment_tokens": 8000}, **LONG},
+            "actors.credit_bytes must be >= 9 * actors.segment_tokens + 4 * (model.max_length - ",
         ),
         ({"buffer": {"max_size": 31}}, "buffer.max_size must be >= learner.groups_per_update=32"),
         (

@@ -94,7 +94,7 @@ class World:
         while self.step < num_updates and self.error is None:
             max_events -= 1
             assert max_events, "no end in sight"
-            if not self._something_happens():
+            if not self.something_happens():
                 self._pass_time()
         if self.error is None:
             self.check_end()
@@ -108,7 +108,7 @@ class World:
         for _ in range(100_000):
             if self.finished or self.error is not None:
                 break
-            if not self._something_happens():
+            if not self.something_happens():
                 self._pass_time()
         assert self.finished or self.error is not None
         for actor in self.actors:
@@ -124,7 +124,7 @@ class World:
         actor.hello()
         return actor
 
-    def _something_happens(self) -> bool:
+    def something_happens(self) -> bool:
         """One random event among those that are possible; False when there is none."""
         if self.turbulence and self.rng.random() < self.turbulence:
             self._disturb()
@@ -133,13 +133,13 @@ class World:
             if actor.gone or actor.silent:
                 continue
             if actor.outbox:
-                events.append(lambda actor=actor: self._deliver(actor))  # type: ignore[misc]
+                events.append(lambda actor=actor: self.deliver(actor))  # type: ignore[misc]
             if actor.inbox:
                 events.append(actor.take)
             if actor.rollouts and not actor.stopped:
                 events.append(actor.sample)
         if self.to_learner or not self.waiting:
-            events.append(self._learn)
+            events.append(self.learn)
         if not events:
             return False
         events[int(self.rng.integers(len(events)))]()
@@ -153,11 +153,11 @@ class World:
         for actor in self.actors:
             if not actor.silent and not actor.gone:
                 actor.send("heartbeat")
-                self._deliver_all(actor)
-        self._send_all(self.core.tick(self.now))
+                self.deliver_all(actor)
+        self.tick(0.0)
         if self._signature() == before and self.turbulence:
             for actor in deaf:
-                self._return(actor)
+                self.wake(actor)
             if not any(not actor.gone for actor in self.actors):
                 self.add_actor()
         assert self._signature() != before, self._describe_deadlock()
@@ -184,20 +184,31 @@ class World:
             if len(self.actors) < 6:
                 self.add_actor()
         elif actor.silent:
-            self._return(actor)
+            self.wake(actor)
         elif kind < 0.4:
-            self._deliver_all(actor)  # it hangs; what it sent still arrives
-            actor.silent = True
+            self.silence(actor)
         elif kind < 0.7:
-            self.now += self.config.actors.dead_after_s / 3
-            self._send_all(self.core.tick(self.now))
+            self.tick(self.config.actors.dead_after_s / 3)
         elif kind < 0.85 and sum(not a.gone for a in self.actors) > 1:
-            self._deliver_all(actor)
-            actor.send("bye")
-            self._deliver(actor)
-            actor.gone = True
+            self.leave(actor)
 
-    def _return(self, actor: Actor) -> None:
+    def silence(self, actor: Actor) -> None:
+        """An actor hangs; what it sent still arrives."""
+        self.deliver_all(actor)
+        actor.silent = True
+
+    def leave(self, actor: Actor) -> None:
+        self.deliver_all(actor)
+        actor.send("bye")
+        self.deliver(actor)
+        actor.gone = True
+
+    def tick(self, seconds: float) -> None:
+        """Time passes for the buffer, and nothing else happens."""
+        self.now += seconds
+        self._send_all(self.core.tick(self.now))
+
+    def wake(self, actor: Actor) -> None:
         """A silent actor wakes with all that it had; it samples nothing from old weights."""
         actor.silent = False
         actor.version = self.version
@@ -207,15 +218,18 @@ class World:
     def _to_core(self, kind: str, **values: Any) -> None:
         self._handle(LEARNER, Message(kind, values))
 
-    def _deliver_all(self, actor: Actor) -> None:
+    def deliver_all(self, actor: Actor) -> None:
         while actor.outbox:
-            self._deliver(actor)
+            self.deliver(actor)
 
-    def _deliver(self, actor: Actor) -> None:
+    def deliver(self, actor: Actor, *, twice: bool | None = None) -> None:
+        """The oldest message on its way from an actor arrives, perhaps twice."""
         message = actor.outbox.popleft()
         self._handle(actor.name, message)
-        if message.kind in ("segment", "score") and self.rng.random() < 0.05:
-            self._handle(actor.name, message)  # at least once
+        if twice is None:
+            twice = self.rng.random() < 0.05
+        if twice and message.kind in ("segment", "score"):
+            self._handle(actor.name, message)
 
     def _handle(self, peer: bytes, message: Message) -> None:
         received: Message | WireError = decode([bytes(frame) for frame in encode(message)])
@@ -250,7 +264,8 @@ class World:
 
     # -- the learner ----------------------------------------------------------------------
 
-    def _learn(self) -> None:
+    def learn(self) -> None:
+        """The learner asks for a batch, or takes a message and does what it says."""
         if not self.waiting:
             self.waiting = True
             self._to_core("batch_request", policy_version=self.version)
