@@ -50,8 +50,11 @@ def configs(draw: st.DrawFn) -> Config:
             "group_deadline_s": 0.0 if sync else draw(st.sampled_from([0.0, 2.0])),
             "keep_zero_variance": draw(st.booleans()),
             "refill_max": draw(st.integers(0, 2)),
-            "sampler": draw(st.sampled_from(["fifo", "uniform"])),
-            "max_size": (groups if times == 1 else 100) + draw(st.integers(0, 20)),
+            "sampler": draw(st.sampled_from(["fifo", "lifo", "uniform", "prioritized"])),
+            "max_size": groups + draw(st.integers(0, 20)),
+            "item": draw(st.sampled_from(["group", "group", "rollout"])),
+            "remover": draw(st.sampled_from(["fifo", "lowest_priority"])),
+            "min_size": draw(st.sampled_from([1, 1, 4])),
             "max_times_sampled": times,
             "samples_per_insert": 1.0 if sync else draw(st.sampled_from([1.0, 1.0, 1.5, 2.0])),
             "samples_per_insert_tolerance": draw(st.sampled_from([0.0, 1.0])),
@@ -73,7 +76,9 @@ def configs(draw: st.DrawFn) -> Config:
         "eval": {"every": draw(st.integers(0, 2)), "timeout_s": 1e9},
     }
     config = make_config(**sections)
-    assume(not [*rules_buffer.groups(config), *rules_buffer.rates(config)])
+    assume(
+        not [*rules_buffer.groups(config), *rules_buffer.rates(config), *rules_buffer.items(config)]
+    )
     return config
 
 
@@ -135,6 +140,12 @@ class Buffer(RuleBasedStateMachine):
     def learner_acts(self) -> None:
         if self.world.to_learner or not self.world.waiting:
             self.world.learn()
+
+    @rule()
+    def learner_starts_anew(self) -> None:
+        """A batch on its way to it is lost; the draw is undone when it asks for another."""
+        self.world.to_learner.clear()
+        self.world.waiting = False
 
     # -- what befalls them ------------------------------------------------------------------
 
