@@ -42,7 +42,7 @@ class BufferConfig:
     keep_zero_variance: bool = opt(False, doc="train groups whose rewards are all equal")
     refill_max: int = opt(0, ge=0, doc="refills of a batch before it goes short")
     max_unusable_publishes: int = opt(
-        50, ge=1, doc="batches' worth of groups without a usable one before the run stops"
+        50, ge=1, doc="publishes' worth of groups without a usable one before the run stops"
     )
     sampler: Literal["fifo", "lifo", "uniform", "prioritized"] = opt(
         "fifo", doc="which items a batch takes"

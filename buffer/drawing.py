@@ -86,10 +86,10 @@ class Drawing:
     def check_barren(self) -> None:
         """
         Raises:
-            TrainingError: too many batches' worth of groups passed without a usable one.
+            TrainingError: too many publishes' worth of groups passed without a usable one.
         """
-        if self._barren_quotas >= self._config.buffer.max_unusable_publishes:
-            limit = self._config.buffer.max_unusable_publishes
+        limit = self._config.buffer.max_unusable_publishes
+        if self._barren_quotas >= limit * self.admission.draws_per_version:
             error = self._stats.last_reward_error
             raise TrainingError(
                 f"no usable group in {self._barren_quotas} batches' worth: the rewards of every "

@@ -65,6 +65,7 @@ class World:
         self.actors: list[Actor] = []
         for _ in range(self.num_actors):
             self.add_actor()
+        self.learner = LEARNER
         self.to_learner: deque[Message] = deque()
         self._to_core("hello", role="learner", name="learner_000", policy_version=0)
 
@@ -216,7 +217,7 @@ class World:
     # -- messages -------------------------------------------------------------------------
 
     def _to_core(self, kind: str, **values: Any) -> None:
-        self._handle(LEARNER, Message(kind, values))
+        self._handle(self.learner, Message(kind, values))
 
     def deliver_all(self, actor: Actor) -> None:
         while actor.outbox:
@@ -239,7 +240,7 @@ class World:
         by_name = {actor.name: actor for actor in self.actors}
         for peer, message in outgoing:
             message = decode([bytes(frame) for frame in encode(message)])
-            if peer == LEARNER:
+            if peer == self.learner:
                 self.to_learner.append(message)
             elif peer in by_name:
                 by_name[peer].inbox.append(message)
@@ -283,6 +284,13 @@ class World:
             self.finished = True
         else:
             assert message.kind in ("welcome", "ok"), message
+
+    def restart_learner(self) -> None:
+        """A new process in its place: what was on its way to the old one is lost."""
+        self.to_learner.clear()
+        self.waiting = False
+        self.learner = self.learner + b"+"
+        self._to_core("hello", role="learner", name="learner_000", policy_version=self.version)
 
     def _train(self, batch: Batch) -> None:
         self.batches.append(batch)

@@ -8,8 +8,8 @@ from async_r1.messages import read_leases
 from async_r1.types import Lease
 from tests.buffer.desk import LEARNER, A, Desk, batch_of
 from tests.buffer.fakes import make_config
+from tests.buffer.sim_worlds import make_world, short
 from tests.buffer.simulation import World
-from tests.buffer.test_simulation import make_world, short
 
 SCREENED = {
     "buffer": {"group_size": 4, "refill_max": 2},
