@@ -122,6 +122,9 @@ def measure(args: argparse.Namespace, directory: Path) -> dict[str, Any]:
         seen = Seen()
         drivers = start_drivers(args, address, directory / "version")
         try:
+            for driver in drivers:
+                assert driver.stdout is not None
+                assert driver.stdout.readline() == "ready\n", "the actors did not join"
             started = time.monotonic()
             learn(args, address, version, psutil.Process(buffer.pid), seen)
             elapsed = time.monotonic() - started

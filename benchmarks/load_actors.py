@@ -166,6 +166,7 @@ def run(address: str, version_file: Path, first: int, count: int, load: Load) ->
         client = BufferClient(address, f"actor_{index:04d}", index, timeout_s=300.0)
         client.join(time.monotonic())
         actors.append(LoadActor(client, load, version))
+    print("ready", flush=True)
     while not all(actor.stopped for actor in actors):
         now = time.monotonic()
         if not any([actor.turn(now) for actor in actors if not actor.stopped]):
