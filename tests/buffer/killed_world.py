@@ -159,11 +159,11 @@ class KilledWorld(World):
         self.answered = False
         self._handle(LEARNER, self.request)
 
-    def _learn(self) -> None:
+    def learn(self) -> None:
         if self.waiting:
             message = self.to_learner[0]
             if message.values.get("request") != self._number:
                 self.to_learner.popleft()  # to what was asked before
                 return
             self.answered = True
-        super()._learn()
+        super().learn()

@@ -310,7 +310,7 @@ class World:
         ids = np.unique(batch.item_ids)
         surprise = self.rng.exponential(0.1, len(ids)).astype(np.float32)
         arrays = {"item_ids": ids, "surprise": surprise}
-        self._handle(LEARNER, Message("step_done", values, arrays))
+        self._handle(self.learner, Message("step_done", values, arrays))
         self.waiting = False
 
     def staleness(self) -> list[int]:
