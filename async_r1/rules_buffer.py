@@ -24,15 +24,6 @@ def groups(config: Config) -> Iterator[str]:
         )
     yield from _screening(config)
     yield from _capacity(config)
-    if config.staleness.overdue == "wait" and (buffer.sampler, buffer.max_times_sampled) != (
-        "fifo",
-        1,
-    ):
-        yield (
-            f"staleness.overdue=wait needs buffer.sampler=fifo and buffer.max_times_sampled=1, got "
-            f"{buffer.sampler} and {buffer.max_times_sampled}: only then is it known when a group "
-            f"has its turn; use mask or drop"
-        )
     if learner.groups_per_update * buffer.group_size < learner.ranks:
         yield (
             f"learner.ranks must be <= learner.groups_per_update * buffer.group_size="

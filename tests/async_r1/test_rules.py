@@ -80,16 +80,6 @@ def test_these_can_be_launched(values: dict[str, Any]) -> None:
         ),
         ({"buffer": {"group_size": 1, "min_rollouts": 1}}, "buffer.group_size must be >= 2"),
         ({"buffer": {"min_rollouts": 9}}, "buffer.min_rollouts must be <= buffer.group_size=8"),
-        (
-            {"staleness": {"overdue": "wait"}, "buffer": {"sampler": "uniform"}},
-            "staleness.overdue=wait needs buffer.sampler=fifo and buffer.max_times_sampled=1, got "
-            "uniform and 1",
-        ),
-        (
-            {"staleness": {"overdue": "wait"}, "buffer": {"max_times_sampled": 2}},
-            "staleness.overdue=wait needs buffer.sampler=fifo and buffer.max_times_sampled=1, got "
-            "fifo and 2",
-        ),
         ({"curriculum": {"screen": 1}}, "curriculum.screen must be 0, or >= 2 and <= buffer.gro"),
         ({"curriculum": {"screen": 9}}, "curriculum.screen must be 0, or >= 2 and <= buffer.gro"),
         ({"curriculum": {"screen": 4}}, "curriculum.screen=4 needs buffer.refill_max >= 1, got 0"),
