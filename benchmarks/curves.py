@@ -48,7 +48,12 @@ def accuracy_figure(title: str, curves: Mapping[str, Curve]) -> str:
         y_high=1.0,
         integer_x=True,
     )
-    chart = line_chart("accuracy", title, series, axes)
+    return figure(title, series, axes)
+
+
+def figure(title: str, series: Sequence[Series], axes: Axes) -> str:
+    """A chart as an SVG that stands alone."""
+    chart = line_chart("figure", title, series, axes)
     # Plain attributes: not every viewer of an image knows CSS variables.
     head, rest = re.sub(r'style="--c:([^"]+)"', r'stroke="\1"', chart).split(">", 1)
     return f'{head} xmlns="http://www.w3.org/2000/svg" width="640">{STYLE}{rest}\n'
