@@ -81,6 +81,7 @@ def run(args: argparse.Namespace, name: str) -> RunView:
             f"model.path={'configs:checkpoints/nano' if args.quick else cold_start(args.runs)}",
             f"task.levels={list(LEVELS)}",
             "task.num_train=3000",
+            "reward.format=0",  # whether a group has variance is then a matter of right and wrong
             "actors.rollout_token_budget=0",
             "staleness.eta=2",
             f"learner.num_updates={args.updates}",
