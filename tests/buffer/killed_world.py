@@ -9,12 +9,14 @@ and what it had sent to them is lost in part, as with sockets.
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from async_r1.journal_format import Frames, Record
 from async_r1.wire import Message, decode, encode
 from buffer.restore import Replay
 from buffer.snapshot import snapshot
 from tests.buffer.core_state import state_of
-from tests.buffer.simulation import LEARNER, World
+from tests.buffer.simulation import World
 
 
 class MemoryJournal:
@@ -111,7 +113,7 @@ class KilledWorld(World):
                 actor.send("heartbeat")
         self._to_core("hello", role="learner", name="learner_000", policy_version=self.version)
         if self.request is not None and not self.answered:
-            self._handle(LEARNER, self.request)
+            self._handle(self.learner, self.request)
 
     def compact(self) -> None:
         """Leave nothing of the journal but a snapshot of what it makes."""
@@ -150,14 +152,20 @@ class KilledWorld(World):
         rollout = self.core.book.rollouts.get(rollout_id)
         return rollout.lease_epoch if rollout is not None else -1
 
-    def _to_core(self, kind: str, **values: Any) -> None:
+    def _to_core(
+        self, kind: str, arrays: dict[str, np.ndarray] | None = None, **values: Any
+    ) -> None:
         if kind == "hello":
             super()._to_core(kind, **values)
             return
         self._number += 1
-        self.request = Message(kind, {**values, "request": self._number})
+        self.request = Message(kind, {**values, "request": self._number}, arrays or {})
         self.answered = False
-        self._handle(LEARNER, self.request)
+        self._handle(self.learner, self.request)
+
+    def restart_learner(self) -> None:
+        self.request, self.answered = None, True  # nobody is left to repeat it
+        super().restart_learner()
 
     def learn(self) -> None:
         if self.waiting:

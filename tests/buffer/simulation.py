@@ -216,8 +216,11 @@ class World:
 
     # -- messages -------------------------------------------------------------------------
 
-    def _to_core(self, kind: str, **values: Any) -> None:
-        self._handle(self.learner, Message(kind, values))
+    def _to_core(
+        self, kind: str, arrays: dict[str, np.ndarray] | None = None, **values: Any
+    ) -> None:
+        """What the learner says."""
+        self._handle(self.learner, Message(kind, values, arrays or {}))
 
     def deliver_all(self, actor: Actor) -> None:
         while actor.outbox:
@@ -301,16 +304,16 @@ class World:
             for actor in self.actors:  # the broadcast ends before the buffer hears of it
                 if not actor.silent:
                     actor.version = self.version
-        values = {
-            "batch_id": batch.batch_id,
-            "step": self.step,
-            "policy_version": self.version,
-            "trained_tokens": int(batch.mask.sum()),
-        }
         ids = np.unique(batch.item_ids)
         surprise = self.rng.exponential(0.1, len(ids)).astype(np.float32)
-        arrays = {"item_ids": ids, "surprise": surprise}
-        self._handle(self.learner, Message("step_done", values, arrays))
+        self._to_core(
+            "step_done",
+            {"item_ids": ids, "surprise": surprise},
+            batch_id=batch.batch_id,
+            step=self.step,
+            policy_version=self.version,
+            trained_tokens=int(batch.mask.sum()),
+        )
         self.waiting = False
 
     def staleness(self) -> list[int]:
