@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from async_r1.channels import Dealer
 from async_r1.errors import AsyncR1Error, DeadlineError, PeerError, ProtocolVersionError
-from async_r1.messages import get, read_ack, read_error, read_leases, write_score, write_segment
+from async_r1.fields import get
+from async_r1.messages import read_ack, read_error, read_leases, write_score
+from async_r1.segment_messages import write_segment
 from async_r1.types import Lease, Score, Segment, SegmentStatus
 from async_r1.wire import Message
 

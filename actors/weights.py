@@ -5,7 +5,7 @@ import time
 from actors.engine import SamplingEngine
 from async_r1.channels import Dealer
 from async_r1.errors import AsyncR1Error, TransferError
-from async_r1.messages import get
+from async_r1.fields import get
 from async_r1.wire import Message
 
 

@@ -335,7 +335,7 @@ received: dict[Any, int] = {}  # leases by socket
 def encode(cell: Cell, numbers: range, rollout_id: int | None) -> list[Frames]:
     """Segments of one rollout; without an id of a rollout that nobody leased."""
     from async_r1 import segment_hash, wire
-    from async_r1.messages import write_segment
+    from async_r1.segment_messages import write_segment
     from async_r1.types import Segment, SegmentStatus, VersionSpan
 
     global made

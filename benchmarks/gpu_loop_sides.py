@@ -10,10 +10,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from async_r1.config import Config
-from async_r1.messages import read_segment
 from async_r1.role import Resolved
 from async_r1.run_dir import RunDir, read_json
 from async_r1.schema import build
+from async_r1.segment_messages import read_segment
 
 REPEATS = 5
 QUICK_BYTES, COPY_BYTES = 16 << 20, 1 << 30

@@ -20,8 +20,10 @@ from load_actors import Load, LoadActor
 
 from actors.client import Inbox
 from async_r1.config import Config
-from async_r1.messages import get, read_batch, read_leases, write_score, write_segment
+from async_r1.fields import get
+from async_r1.messages import read_batch, read_leases, write_score
 from async_r1.schema import build
+from async_r1.segment_messages import write_segment
 from async_r1.tasks import load_task
 from async_r1.types import Batch, LeaseKind, Score, Segment
 from async_r1.wire import Message

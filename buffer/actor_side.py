@@ -9,7 +9,9 @@ import numpy as np
 from async_r1.channels import peer_name
 from async_r1.errors import ProtocolError, Refusal
 from async_r1.failpoints import failpoint
-from async_r1.messages import get_int, read_score, read_segment
+from async_r1.fields import get_int
+from async_r1.messages import read_score
+from async_r1.segment_messages import read_segment
 from async_r1.types import LeaseKind, SegmentStatus
 from async_r1.wire import Message
 from buffer.curriculum import outcome_of

@@ -23,7 +23,8 @@ from async_r1.errors import (
     WireError,
 )
 from async_r1.failpoints import failpoint
-from async_r1.messages import get, get_int, read_surprise, write_batch, write_error
+from async_r1.fields import get, get_int
+from async_r1.messages import read_surprise, write_batch, write_error
 from async_r1.tasks.protocol import Task
 from async_r1.wire import Message
 from buffer.actor_side import ActorSide

@@ -9,8 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from async_r1.errors import JournalError, ProtocolError, WireError
+from async_r1.fields import get
 from async_r1.journal_format import Record
-from async_r1.messages import get, read_score, read_segment
+from async_r1.messages import read_score
+from async_r1.segment_messages import read_segment
 from async_r1.wire import Message
 from buffer.core import BufferCore, Shipped
 from buffer.rollout import Rollout, RolloutState, Verdict

@@ -16,7 +16,7 @@ import torch
 
 from async_r1.channels import Router, peer_name
 from async_r1.errors import DeadlineError, TransferError, WireError
-from async_r1.messages import get
+from async_r1.fields import get
 from async_r1.role import Role
 from async_r1.wire import Message
 from learner.weight_senders import Member, make_sender

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from async_r1.errors import WireError
-from async_r1.messages import read_ack, read_segment
+from async_r1.messages import read_ack
+from async_r1.segment_messages import read_segment
 from async_r1.wire import Message
 from tests.async_r1.slow_segment import Refused, read_segment_slowly
 from tests.async_r1.test_messages import same

@@ -5,7 +5,8 @@ from typing import Any
 
 from async_r1.config import Config
 from async_r1.errors import WireError
-from async_r1.messages import read_batch, read_leases, write_score, write_segment
+from async_r1.messages import read_batch, read_leases, write_score
+from async_r1.segment_messages import write_segment
 from async_r1.types import Batch, FinishReason, Lease, Score
 from async_r1.wire import Message
 from buffer.core import BufferCore

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from async_r1 import segment_hash
-from async_r1.messages import read_ack, read_leases, write_score, write_segment
+from async_r1.messages import read_ack, read_leases, write_score
+from async_r1.segment_messages import write_segment
 from async_r1.types import FinishReason, Lease, LeaseKind, Score, Segment, SegmentStatus
 from async_r1.wire import Message
 from tests.buffer.fakes import make_segment, prompt_tokens

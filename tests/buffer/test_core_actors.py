@@ -2,7 +2,8 @@
 
 import pytest
 
-from async_r1.messages import read_leases, write_segment
+from async_r1.messages import read_leases
+from async_r1.segment_messages import write_segment
 from async_r1.wire import Message
 from tests.buffer.desk import LEARNER, A, B, Desk, batch_of, kinds
 from tests.buffer.fakes import make_config, make_segment

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from async_r1.errors import WireError
-from async_r1.messages import write_segment
+from async_r1.segment_messages import write_segment
 from async_r1.wire import Message, decode, encode
 from buffer.core import MAX_ERROR_CHARS
 from tests.buffer.desk import LEARNER, A, B, Desk

@@ -3,7 +3,8 @@
 import pytest
 
 from async_r1.errors import DeadlineError
-from async_r1.messages import read_leases, write_segment
+from async_r1.messages import read_leases
+from async_r1.segment_messages import write_segment
 from async_r1.types import FinishReason, LeaseKind
 from tests.buffer.desk import LEARNER, A, B, Desk, answer_eval, batch_of, eval_desk, kinds
 from tests.buffer.fakes import make_config, make_segment

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from async_r1.errors import DeadlineError
-from async_r1.messages import write_segment
+from async_r1.segment_messages import write_segment
 from tests.buffer.desk import LEARNER, A, B, Desk, batch_of, fill, kinds
 from tests.buffer.fakes import make_config, make_segment
 

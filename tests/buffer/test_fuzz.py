@@ -14,13 +14,8 @@ from actors.client import BufferClient as ActorClient
 from async_r1 import segment_hash, wire
 from async_r1.channels import Dealer
 from async_r1.errors import ProtocolVersionError, Refusal
-from async_r1.messages import (
-    read_ack,
-    read_batch,
-    read_leases,
-    write_score,
-    write_segment,
-)
+from async_r1.messages import read_ack, read_batch, read_leases, write_score
+from async_r1.segment_messages import write_segment
 from async_r1.types import FinishReason, Lease, Score
 from async_r1.wire import Message, encode
 from buffer.journal import read_journal

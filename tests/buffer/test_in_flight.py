@@ -2,7 +2,7 @@
 
 import pytest
 
-from async_r1.messages import write_segment
+from async_r1.segment_messages import write_segment
 from tests.buffer.desk import LEARNER, A, Desk, batch_of, kinds
 from tests.buffer.fakes import make_config, make_segment
 

@@ -14,10 +14,11 @@ import pytest
 import zmq
 
 from async_r1.channels import Dealer
-from async_r1.messages import read_ack, read_leases, write_segment
+from async_r1.messages import read_ack, read_leases
 from async_r1.role import Resolved
 from async_r1.run_dir import RunDir, read_json, write_json
 from async_r1.schema import to_dict
+from async_r1.segment_messages import write_segment
 from async_r1.wire import Message
 from buffer.journal import read_journal
 from tests.buffer.fakes import make_config, make_segment

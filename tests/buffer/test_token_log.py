@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from async_r1.messages import read_segment, write_segment
+from async_r1.segment_messages import read_segment, write_segment
 from async_r1.types import FinishReason
 from async_r1.wire import decode, encode
 from buffer.rollout import Rollout, Verdict

@@ -16,8 +16,8 @@ import torch
 from async_r1.channels import peer_name
 from async_r1.config_dir import resolve_path
 from async_r1.journal_format import Record, read_records
-from async_r1.messages import read_segment
 from async_r1.run_dir import RunDir
+from async_r1.segment_messages import read_segment
 from tests.integration.runs import launch, rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]

@@ -9,7 +9,7 @@ import torch
 from async_r1 import segment_hash
 from async_r1.channels import peer_name
 from async_r1.journal_format import Record, read_records
-from async_r1.messages import read_segment
+from async_r1.segment_messages import read_segment
 from async_r1.types import Segment, SegmentStatus
 from async_r1.wire import Message
 from tests.integration.runs import launch

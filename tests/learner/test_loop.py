@@ -18,7 +18,8 @@ from transformers import AutoModelForCausalLM
 
 from async_r1 import schema
 from async_r1.config import Config
-from async_r1.messages import get, read_surprise, write_batch
+from async_r1.fields import get
+from async_r1.messages import read_surprise, write_batch
 from async_r1.metrics import read_rows
 from async_r1.role import Resolved
 from async_r1.run_dir import RunDir, write_json
